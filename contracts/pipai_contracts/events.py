@@ -1,0 +1,153 @@
+"""What can happen: a closed union of immutable events, told apart by ``type``.
+
+An event's data is what viewers get in the ``data:`` line of an SSE message, the type aside.
+"""
+
+import math
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+
+from pipai_contracts.ids import Kind, ResourceId
+
+SCHEMA_VERSION: Final = 1
+"""``v`` of every event this build writes."""
+
+MAX_EVENT_BYTES: Final = 256 * 1024
+"""Largest JSON form of one event's data."""
+
+
+def _check_finite(value: Any) -> Any:
+    """Refuse numbers JSON cannot carry: ``1e400`` parses to infinity and could not be sent on unchanged."""
+    match value:
+        case float() if not math.isfinite(value):
+            raise ValueError("has a number that is too large or not a number")
+        case dict():
+            for item in value.values():  # pyright: ignore[reportUnknownVariableType]
+                _check_finite(item)
+        case list():
+            for item in value:  # pyright: ignore[reportUnknownVariableType]
+                _check_finite(item)
+        case _:
+            pass
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def _shorten(value: float) -> float:
+    """50 rather than 50.0, as producers write it and viewers expect it."""
+    return int(value) if value.is_integer() else value
+
+
+Json = Annotated[JsonValue, AfterValidator(_check_finite)]
+Metadata = Annotated[dict[str, JsonValue], AfterValidator(_check_finite)]
+Progress = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, strict=True), AfterValidator(_shorten)]
+Step = Annotated[str, Field(min_length=1, max_length=200)]
+Status = Literal["pending", "running", "completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
+Level = Literal["info", "success", "warning", "error"]
+
+
+class Event(BaseModel):
+    """Base of all events."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def subject(self) -> tuple[Kind, str]:
+        """Kind and id of the topic the event was published to."""
+        raise TypeError(f"{type(self).__name__} is no event of its own")
+
+
+class WorkflowProgress(Event):
+    """A workflow moved, ended or failed."""
+
+    type: Literal["workflow_progress"] = "workflow_progress"
+    workflow_id: ResourceId
+    step: Step
+    progress: Progress
+    message: str | None = None
+    error: str | None = None
+    canceled: bool | None = None
+    result: Json | None = None
+    metadata: Metadata | None = None
+
+    @property
+    def subject(self) -> tuple[Kind, str]:
+        """Kind and id of the workflow."""
+        return "workflow", self.workflow_id
+
+
+class AnalysisProgress(Event):
+    """The analysis of a file moved, ended or failed."""
+
+    type: Literal["analysis_progress"] = "analysis_progress"
+    file_id: ResourceId
+    step: Step
+    progress: Progress
+    message: str | None = None
+    error: str | None = None
+    canceled: bool | None = None
+    result: Json | None = None
+    metadata: Metadata | None = None
+
+    @property
+    def subject(self) -> tuple[Kind, str]:
+        """Kind and id of the file."""
+        return "file", self.file_id
+
+
+class AiProgress(Event):
+    """An AI step of a workflow moved; ``delta`` is text to append to what came before in that step."""
+
+    type: Literal["ai_progress"] = "ai_progress"
+    workflow_id: ResourceId
+    step: Step
+    progress: Progress | None = None
+    message: str | None = None
+    delta: str | None = None
+    model: str | None = None
+    result: Json | None = None
+    metadata: Metadata | None = None
+
+    @property
+    def subject(self) -> tuple[Kind, str]:
+        """Kind and id of the workflow the step belongs to."""
+        return "workflow", self.workflow_id
+
+
+class Notification(Event):
+    """A message for a user."""
+
+    type: Literal["notification"] = "notification"
+    user_id: ResourceId
+    title: Annotated[str, Field(min_length=1, max_length=500)]
+    message: str
+    level: Level = "info"
+    link: str | None = None
+    metadata: Metadata | None = None
+
+    @property
+    def subject(self) -> tuple[Kind, str]:
+        """Kind and id of the user."""
+        return "user", self.user_id
+
+
+class TemporalStatus(Event):
+    """What Temporal itself says of a workflow; a closed status ends a run its worker could not end."""
+
+    type: Literal["temporal_status"] = "temporal_status"
+    workflow_id: ResourceId
+    status: Status
+    message: str | None = None
+
+    @property
+    def subject(self) -> tuple[Kind, str]:
+        """Kind and id of the workflow."""
+        return "workflow", self.workflow_id
+
+
+AnyEvent = Annotated[
+    WorkflowProgress | AnalysisProgress | AiProgress | Notification | TemporalStatus,
+    Field(discriminator="type"),
+]
+EventType = Literal["workflow_progress", "analysis_progress", "ai_progress", "notification", "temporal_status"]
+any_event: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)

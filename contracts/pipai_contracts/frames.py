@@ -1,0 +1,108 @@
+"""Server-Sent Events: what the control events carry, and how a frame is written.
+
+Progress events have the names and data of `pipai_contracts.events`, with ``timestamp``, ``run_id`` and
+``late`` (came after its run had ended) added; see `core.views.project.wire_data`.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_json
+
+from pipai_contracts.events import Status
+from pipai_contracts.ids import Kind
+from pipai_contracts.times import Timestamp
+from pipai_contracts.views import AnyView
+
+ResetReason = Literal["epoch", "trimmed", "ahead", "slow", "lost"]
+"""Why positions jump: the cursor is of another epoch; the feed no longer reaches back to it; it is ahead of
+the feed; the viewer did not read; events were lost."""
+
+DisconnectReason = Literal["completed", "shutdown"]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    timestamp: Timestamp
+
+
+class Shaping(BaseModel):
+    """What the viewer asked to have changed about its stream; empty when it gets every event as it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Connected(_Data):
+    """First event of a stream: ``heartbeat`` in seconds, ``retry`` in milliseconds, ``attempts`` to make."""
+
+    kind: Kind
+    id: str
+    cursor: str
+    view: AnyView | None
+    heartbeat: int
+    retry: int
+    attempts: int
+    shaping: Shaping = Shaping()
+
+
+class Reset(_Data):
+    """Positions jump here: forget what was seen and go on from ``view``."""
+
+    reason: ResetReason
+    cursor: str
+    view: AnyView | None
+
+
+class StreamError(_Data):
+    """Something is wrong with the stream, not with the connection; ``retryable``: it may heal by itself."""
+
+    code: Literal["degraded", "recovered", "internal"]
+    message: str
+    retryable: bool
+
+
+class Disconnected(_Data):
+    """Last event of a stream; ``reconnect`` says whether to come back."""
+
+    reason: DisconnectReason
+    reconnect: bool
+
+
+class TemporalAnswer(_Data):
+    """What Temporal says of the workflow right now. Not part of the feed, so it has no id."""
+
+    workflow_id: str
+    status: Status
+    run_id: str | None = None
+    started: Timestamp | None = None
+    ended: Timestamp | None = None
+    message: str | None = None
+
+
+def encode_data(data: _Data) -> bytes:
+    """JSON of a control event's data, fields nobody set left out, ``view`` kept even when null."""
+    fields = {name: value for name, value in data if value is not None or name == "view"}
+    return to_json(fields)
+
+
+def encode_frame(event: str, data: bytes, frame_id: str | None = None, retry: int | None = None) -> bytes:
+    r"""The bytes of one SSE message.
+
+    ``data`` is JSON on one line: JSON has no raw line ends, so nothing in it can begin another field.
+
+    Raises:
+        ValueError: ``event`` or ``frame_id`` has a character that would break out of its line.
+    """
+    head = f"event: {event}"
+    if frame_id is not None:
+        head = f"id: {frame_id}\n{head}"
+    if retry is not None:
+        head = f"retry: {retry}\n{head}"
+    if any(character in event or character in (frame_id or "") for character in "\r\n\0"):
+        raise ValueError("an SSE field has a line end or NUL in it")
+    return b"%s\ndata: %s\n\n" % (head.encode(), data)
+
+
+HEARTBEAT = b": heartbeat\n\n"
+"""A comment: keeps proxies from closing a quiet stream."""

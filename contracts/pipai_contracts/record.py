@@ -1,0 +1,47 @@
+"""An event as it stands in the log, and the position that says where."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pipai_contracts.envelope import Envelope
+from pipai_contracts.times import format_millis
+
+
+class StreamId(NamedTuple):
+    """A Redis stream id. Compares as Redis does: what comes after what."""
+
+    milliseconds: int
+    sequence: int
+
+    def __str__(self) -> str:
+        """The form Redis reads."""
+        return f"{self.milliseconds}-{self.sequence}"
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> "StreamId":
+        """Read the form Redis writes."""
+        left, _, right = (text.decode() if isinstance(text, bytes) else text).partition("-")
+        return cls(int(left), int(right or 0))
+
+    @property
+    def time(self) -> str:
+        """When Redis appended the entry."""
+        return format_millis(self.milliseconds)
+
+
+BEGINNING = StreamId(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event of the log.
+
+    ``source`` names the source stream partition, ``offset`` counts 1, 2, 3 … in it. ``envelope.user_id`` is the
+    topic's owner, filled in at append; ``data`` the event's JSON as it was appended.
+    """
+
+    source: str
+    stream_id: StreamId
+    offset: int
+    envelope: Envelope
+    data: bytes

@@ -1,0 +1,119 @@
+"""Every Redis key of the system, and which partition a topic belongs to.
+
+A key's hash tag is its first ``{…}``: what must be touched by one script shares a tag.
+"""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
+
+from pipai_contracts.events import EventType
+from pipai_contracts.ids import Topic
+
+SOURCES: Final = ("workflow:progress", "analysis:progress", "ai:progress", "notifications")
+"""The four source streams, without prefix."""
+
+_SOURCE_OF: Final[dict[EventType, str]] = {
+    "workflow_progress": "workflow:progress",
+    "temporal_status": "workflow:progress",
+    "analysis_progress": "analysis:progress",
+    "ai_progress": "ai:progress",
+    "notification": "notifications",
+}
+
+GROUP: Final = "projector"
+"""Consumer group of the projectors."""
+
+
+def partition_of(topic: Topic, partitions: int) -> int:
+    """The partition of a topic's events and views; the same for a workflow and a file of one id."""
+    if partitions == 1:
+        return 0
+    digest = blake2b(f"{topic.tenant}:{topic.id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % partitions
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One partition of one source stream. ``name`` is unique in a deployment: views keep it."""
+
+    key: str
+    name: str
+    partition: int
+    companion: str
+
+    @property
+    def offset(self) -> str:
+        """Counter: the offset of the newest event."""
+        return f"{self.companion}:offset"
+
+    def owner(self, topic: Topic) -> str:
+        """Who owns the topic: the first user it was published with."""
+        return f"{self.companion}:owner:{topic.path}"
+
+    def seen(self, topic: Topic, event_id: str) -> str:
+        """Where the event with this id was appended, for as long as a repeat is recognised."""
+        return f"{self.companion}:seen:{topic.path}:{event_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names of all keys under one prefix."""
+
+    prefix: str = "pip-ai"
+    partitions: int = 1
+
+    def source(self, source: str, partition: int) -> Source:
+        """One partition of ``source``. With a single one the key is the bare name of the specification."""
+        bare = f"{self.prefix}:{source}"
+        if self.partitions == 1:
+            return Source(bare, source, 0, f"{{{bare}}}")
+        key = f"{bare}:{{{partition}}}"
+        return Source(key, f"{source}:{partition}", partition, key)
+
+    def source_of(self, event_type: EventType, topic: Topic) -> Source:
+        """Where events of this type about this topic are appended."""
+        return self.source(_SOURCE_OF[event_type], partition_of(topic, self.partitions))
+
+    def sources(self) -> list[Source]:
+        """All partitions of all source streams."""
+        return [self.source(source, p) for p in range(self.partitions) for source in SOURCES]
+
+    def view(self, topic: Topic) -> str:
+        """Hash: the view's state, version, position and high-water ids."""
+        return f"{self.prefix}:view:{{{partition_of(topic, self.partitions)}}}:{topic.path}"
+
+    def feed(self, topic: Topic) -> str:
+        """Stream: the topic's own ordered history, ids ``<pos>-0``."""
+        return f"{self.prefix}:feed:{{{partition_of(topic, self.partitions)}}}:{topic.path}"
+
+    def changes(self, partition: int) -> str:
+        """Stream: every feed entry of the partition, ids consecutive; what api processes follow."""
+        return f"{self.prefix}:changes:{{{partition}}}"
+
+    def checkpoint(self, partition: int) -> str:
+        """Hash: source name → ``<offset> <stream id>`` up to which the partition's views are committed."""
+        return f"{self.prefix}:checkpoint:{{{partition}}}"
+
+    def generation(self, partition: int) -> str:
+        """Counter: raised when the partition lost data or went back."""
+        return f"{self.prefix}:generation:{{{partition}}}"
+
+    @property
+    def connections(self) -> str:
+        """Hash: api process → how many streams it serves, and when it said so."""
+        return f"{self.prefix}:connections"
+
+    @property
+    def watched(self) -> str:
+        """String: until when the watcher has told which Temporal workflows closed."""
+        return f"{self.prefix}:watched"
+
+    def is_permanent(self, key: str) -> bool:
+        """Whether a key may live without a TTL: there are few of these, and each is bounded."""
+        allowed = {self.watched}
+        for source in self.sources():
+            allowed |= {source.key, source.offset}
+        for partition in range(self.partitions):
+            allowed |= {self.changes(partition), self.checkpoint(partition), self.generation(partition)}
+        return key in allowed

@@ -1,0 +1,166 @@
+"""What every HTTP service shares: problem reports, raw path segments, probes, composition of an app."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+from fastapi import APIRouter, FastAPI, Path, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import AfterValidator, BeforeValidator, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pipai_contracts.ids import check_id
+from pipai_contracts.problems import PROBLEM_CONTENT_TYPE, FieldProblem, Problem
+
+
+class ProblemError(Exception):
+    """A request that is refused; says so in RFC 9457 form."""
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        title: str,
+        detail: str,
+        *,
+        errors: Sequence[FieldProblem] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.problem = Problem(type=f"/problems/{kind}", title=title, status=status, detail=detail, errors=list(errors))
+        self.headers = headers or {}
+
+
+def field_problems(error: ValidationError | RequestValidationError, root: str = "") -> list[FieldProblem]:
+    """The faults of a validation, each with its place: ``body.steps.0.name``."""
+    problems: list[FieldProblem] = []
+    for fault in error.errors():
+        place = ".".join(str(part) for part in ((root,) if root else ()) + tuple(fault["loc"]))
+        problems.append(FieldProblem(where=place or "body", what=str(fault["msg"]).removeprefix("Value error, ")))
+    return problems
+
+
+def invalid(error: ValidationError | RequestValidationError, root: str = "") -> ProblemError:
+    """The problem report (422) for input that did not validate."""
+    faults = field_problems(error, root)
+    detail = "; ".join(f"{fault.where}: {fault.what}" for fault in faults[:5])
+    return ProblemError(422, "invalid", "The request has invalid fields", detail, errors=faults)
+
+
+class RawPathSegments:
+    """ASGI middleware: routes see the path still percent-encoded, so an id may hold any character.
+
+    Without this ``%2F`` in an id would be taken for the end of a path segment. `PathId` decodes it again.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Put the encoded path in place of the decoded one."""
+        if scope["type"] == "http" and scope.get("raw_path"):
+            scope = {**scope, "path": scope["raw_path"].split(b"?")[0].decode("latin-1")}
+        await self._app(scope, receive, send)
+
+
+def _decode_segment(value: object) -> str:
+    try:
+        return unquote(str(value), errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError("must be percent-encoded UTF-8") from None
+
+
+PathId = Annotated[str, BeforeValidator(_decode_segment), AfterValidator(check_id), Path()]
+"""An id in the path: decoded, 1-200 printable characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpService:
+    """A service as an app takes it in: its routes, what runs beside them, and whether it is ready.
+
+    ``ready`` returns a sentence on what is missing, None when nothing is.
+    """
+
+    name: str
+    router: APIRouter
+    lifespan: Callable[[], AbstractAsyncContextManager[None]]
+    ready: Callable[[], Awaitable[str | None]]
+
+
+def create_app(*services: HttpService, title: str) -> FastAPI:
+    """One app of one or several services: their routes, probes, problem reports and lifespans."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        async with AsyncExitStack() as stack:
+            for service in services:
+                await stack.enter_async_context(service.lifespan())
+            yield
+
+    app = FastAPI(title=title, lifespan=lifespan)
+    app.add_middleware(RawPathSegments)
+    for service in services:
+        app.include_router(service.router)
+    app.include_router(_probes(services))
+    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    return app
+
+
+def _probes(services: Sequence[HttpService]) -> APIRouter:
+    router = APIRouter(tags=["probes"])
+
+    @router.get("/livez")
+    async def livez() -> dict[str, str]:
+        """The process runs and answers."""
+        return {"status": "alive"}
+
+    @router.get("/readyz")
+    async def readyz() -> dict[str, str]:
+        """The process can do its work now; 503 with the reason when not."""
+        for service in services:
+            missing = await service.ready()
+            if missing is not None:
+                raise ProblemError(503, "not-ready", "Not ready", f"{service.name}: {missing}")
+        return {"status": "ready"}
+
+    # Both are called through the router only.
+    _ = (livez, readyz)
+    return router
+
+
+def problem_response(error: ProblemError) -> Response:
+    """The refusal as an HTTP response."""
+    return JSONResponse(
+        error.problem.model_dump(mode="json", exclude_defaults=True),
+        status_code=error.problem.status,
+        media_type=PROBLEM_CONTENT_TYPE,
+        headers=error.headers,
+    )
+
+
+async def _on_problem(_: Request, error: Exception) -> Response:
+    if not isinstance(error, ProblemError):
+        raise error
+    return problem_response(error)
+
+
+async def _on_invalid(_: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    return problem_response(invalid(error))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    kind = str(error.detail).lower().replace(" ", "-")
+    detail: Any = f"{request.method} {request.url.path}: {error.detail}"
+    return problem_response(
+        ProblemError(error.status_code, kind, str(error.detail), detail, headers=dict(error.headers or {}))
+    )

@@ -1,0 +1,63 @@
+"""Redis connections, each made for what it is used for."""
+
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ClusterDownError, ConnectionError, ReadOnlyError, TimeoutError  # noqa: A004
+
+_HEALS_BY_ITSELF: list[type[Exception]] = [ConnectionError, TimeoutError, ReadOnlyError, ClusterDownError]
+
+
+class EvictingRedisError(RuntimeError):
+    """Redis may throw away events when memory is short: set ``maxmemory-policy noeviction``."""
+
+
+def command_client(address: str) -> Redis:
+    """Client for short commands and scripts: answers or fails within seconds."""
+    return Redis.from_url(
+        address,
+        protocol=2,
+        socket_timeout=3,
+        socket_connect_timeout=2,
+        health_check_interval=15,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries=3),
+        retry_on_error=_HEALS_BY_ITSELF,
+    )
+
+
+def blocking_client(address: str, block_ms: int) -> Redis:
+    """Client for reads that wait up to ``block_ms``: its socket timeout is longer than that.
+
+    Without the margin a quiet stream looks like a dead Redis.
+    """
+    return Redis.from_url(
+        address,
+        protocol=2,
+        socket_timeout=block_ms / 1000 + 5,
+        socket_connect_timeout=2,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=1.0), retries=1),
+        retry_on_error=_HEALS_BY_ITSELF,
+    )
+
+
+def safe_address(address: str) -> str:
+    """The address without user and password, for logs and tables."""
+    parts = urlsplit(address)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+
+
+async def refuse_eviction(client: Redis) -> None:
+    """Check that Redis keeps what it acknowledged. A Redis that hides its configuration is taken at its word.
+
+    Raises:
+        EvictingRedisError: its ``maxmemory-policy`` is another than ``noeviction`` and a limit is set.
+    """
+    memory = await client.info("memory")
+    policy = str(memory.get("maxmemory_policy", "noeviction"))
+    if policy != "noeviction" and int(memory.get("maxmemory", 0)) > 0:
+        raise EvictingRedisError(
+            f"Redis has maxmemory-policy {policy} and would throw away events; set it to noeviction"
+        )

@@ -1,0 +1,79 @@
+"""Settings that every process shares, read from the environment.
+
+Each service adds its own in a subclass. Names are the environment variables' names in lower case.
+"""
+
+from typing import Annotated, Self
+from urllib.parse import quote, urlsplit
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+
+
+class Settings(BaseSettings):
+    """What every process of a deployment has to agree on."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False)
+
+    redis_url: Annotated[
+        SecretStr | None,
+        Field(description="Redis to use: redis://, rediss:// (TLS). Wins over the Upstash pair."),
+    ] = None
+    upstash_redis_rest_url: Annotated[
+        str | None,
+        Field(description="Upstash: the database's REST address; its host also speaks Redis over TLS."),
+    ] = None
+    upstash_redis_rest_token: Annotated[
+        SecretStr | None, Field(description="Upstash: the REST token, which is the password too.")
+    ] = None
+    key_prefix: Annotated[
+        str,
+        Field(description="First part of every Redis key.", min_length=1, max_length=50, pattern=r"^[^{}:\s]+$"),
+    ] = "pip-ai"
+    stream_max_entries: Annotated[
+        int,
+        Field(description="Entries kept per source stream once every view has them, and per feed.", ge=1),
+    ] = 1000
+    stream_block_time: Annotated[
+        int, Field(description="Milliseconds a blocking read waits for events.", ge=10, le=60_000)
+    ] = 1000
+    stream_partitions: Annotated[
+        int, Field(description="Partitions of each source stream; the same for every process.", ge=1, le=256)
+    ] = 1
+    view_ttl: Annotated[int, Field(description="Seconds a view and its feed live after their last event.", ge=60)] = (
+        7 * 24 * 3600
+    )
+    debug: Annotated[bool, Field(description="Log each event's way.")] = False
+    metrics_port: Annotated[
+        int | None,
+        Field(description="Port of /metrics; each service has its own default.", ge=0, le=65535),
+    ] = None
+    metrics_host: Annotated[str, Field(description="Address /metrics listens on.")] = "127.0.0.1"
+    temporal_address: Annotated[
+        str | None,
+        Field(
+            description="host:port of Temporal. TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS* and "
+            "TEMPORAL_PROFILE are read as Temporal's own SDK reads them."
+        ),
+    ] = None
+    temporal_task_queue: Annotated[
+        str, Field(description="Task queue of the document analysis worker.", min_length=1)
+    ] = "pipai-documents"
+
+    @model_validator(mode="after")
+    def _upstash_pair(self) -> Self:
+        if self.redis_url is None and self.upstash_redis_rest_url and not self.upstash_redis_rest_token:
+            raise ValueError("UPSTASH_REDIS_REST_URL is set but UPSTASH_REDIS_REST_TOKEN is not")
+        return self
+
+    def redis_address(self) -> str:
+        """URL of the Redis to use, password included: never log it, see `core.runtime.redis.safe_address`."""
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        if self.upstash_redis_rest_url and self.upstash_redis_rest_token:
+            host = urlsplit(self.upstash_redis_rest_url).hostname or self.upstash_redis_rest_url
+            token = quote(self.upstash_redis_rest_token.get_secret_value(), safe="")
+            return f"rediss://default:{token}@{host}:6379"
+        return DEFAULT_REDIS_URL

@@ -1,0 +1,96 @@
+"""Folding a batch of events into the views they belong to. Pure: what is loaded and stored is the caller's."""
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+
+from core.views.folds import State, evolve, topics_of, wire_data
+from core.views.stored import FeedEntry, Stored, Update
+from pipai_contracts.ids import Topic
+from pipai_contracts.record import Record, StreamId
+
+FOLD_ERRORS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
+"""What a fold may raise on an event it cannot take: that event is parked, the rest goes on."""
+
+
+@dataclass(slots=True)
+class _Working:
+    """A view while a batch is folded into it."""
+
+    before: Stored
+    state: State
+    heard: dict[str, StreamId]
+    first: str
+    entries: list[FeedEntry] = field(default_factory=list[FeedEntry])
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What a batch came to: the views to commit, and the events no view could take."""
+
+    updates: list[Update]
+    failed: list[tuple[Record, Exception]]
+
+
+def topics_in(records: Sequence[Record]) -> list[Topic]:
+    """Every topic whose view hears of one of the events, once."""
+    return list(dict.fromkeys(topic for record in records for topic in topics_of(record)))
+
+
+def fold_batch(
+    records: Sequence[Record], loaded: Mapping[Topic, Stored], only: AbstractSet[Topic] | None = None
+) -> Folded:
+    """Fold the events, in their order, into ``loaded``.
+
+    An event that a view has heard of is skipped there. One whose folding raises is in no view at all.
+    ``only``: leave every other topic alone.
+    """
+    working: dict[Topic, _Working] = {}
+    failed: list[tuple[Record, Exception]] = []
+    for record in records:
+        try:
+            changes = _fold_one(record, loaded, working, only)
+        except FOLD_ERRORS as error:
+            failed.append((record, error))
+            continue
+        for topic, work, state in changes:
+            late = state is work.state
+            work.entries.append(
+                FeedEntry(record.envelope.event.type, wire_data(record, late=late), str(record.stream_id))
+            )
+            work.state = state
+            work.heard[record.source] = record.stream_id
+            work.first = work.first or str(record.stream_id)
+            working[topic] = work
+    return Folded([_update(topic, work) for topic, work in working.items()], failed)
+
+
+def _fold_one(
+    record: Record, loaded: Mapping[Topic, Stored], working: Mapping[Topic, _Working], only: AbstractSet[Topic] | None
+) -> list[tuple[Topic, _Working, State]]:
+    changes: list[tuple[Topic, _Working, State]] = []
+    for topic in topics_of(record):
+        if only is not None and topic not in only:
+            continue
+        work = working.get(topic) or _begin(loaded[topic])
+        newest = work.heard.get(record.source)
+        if newest is None or record.stream_id > newest:
+            changes.append((topic, work, evolve(work.state, record)))
+    return changes
+
+
+def _begin(stored: Stored) -> _Working:
+    return _Working(stored, stored.state, dict(stored.heard), stored.first)
+
+
+def _update(topic: Topic, work: _Working) -> Update:
+    before = work.before
+    after = replace(
+        before,
+        version=before.version + 1,
+        pos=before.pos + len(work.entries),
+        first=work.first,
+        heard=work.heard,
+        state=work.state,
+    )
+    return Update(topic, before, after, work.entries)

@@ -1,0 +1,118 @@
+"""Where views stand in Redis: loading, committing, and reading a topic's feed."""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, cast
+
+from pydantic_core import from_json, to_json
+from redis.asyncio import Redis
+
+from core.log.keys import Keys
+from core.runtime.lua import load_script
+from core.views.folds import decode_state, encode_state
+from core.views.stored import Snapshot, Stored, Update, epoch_of, unheard_of
+from pipai_contracts.cursor import START, Cursor
+from pipai_contracts.ids import Topic
+from pipai_contracts.record import StreamId
+
+MAX_VIEWS_PER_COMMIT: Final = 100
+"""Views one commit call writes: while it runs Redis does nothing else."""
+
+CHANGES_LENGTH: Final = 10_000
+"""Entries of a change feed: an api process further behind resyncs its viewers."""
+
+
+class FeedItem(NamedTuple):
+    """A feed entry read back, with its position."""
+
+    pos: int
+    event: str
+    data: bytes
+
+
+class ViewStore:
+    """Views and feeds of one deployment."""
+
+    def __init__(self, redis: Redis, keys: Keys, *, feed_length: int, ttl: int) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._feed_length = feed_length
+        self._ttl = ttl
+        self._commit = load_script(redis, __file__, "commit.lua")
+        self._raise = load_script(redis, __file__, "raise.lua")
+
+    async def load(self, topics: Sequence[Topic]) -> dict[Topic, Stored]:
+        """The views as they stand; `unheard_of` for a topic without one."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for topic in topics:
+                pipe.hmget(self._keys.view(topic), "version", "pos", "first", "heard", "state")
+            rows = cast("list[list[bytes | None]]", await pipe.execute())
+        return {topic: _stored(topic, row) for topic, row in zip(topics, rows, strict=True)}
+
+    async def snapshot(self, topic: Topic, partition: int) -> Snapshot:
+        """The view and its cursor, of one moment."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hmget(self._keys.view(topic), "version", "pos", "first", "heard", "state")
+            pipe.get(self._keys.generation(partition))
+            row, generation = cast("tuple[list[bytes | None], bytes | None]", await pipe.execute())
+        stored = _stored(topic, row)
+        if stored.version == 0:
+            return Snapshot(START, None)
+        return Snapshot(Cursor(epoch_of(int(generation or 0), stored.first), stored.pos), stored.state)
+
+    async def commit(self, partition: int, generation: int, updates: Sequence[Update]) -> list[bool] | None:
+        """Write views of one partition, each with its events; at most `MAX_VIEWS_PER_COMMIT`.
+
+        Returns per view whether it was written; False: another wrote it first, fold again on what is there now.
+        None: the generation is another by now and nothing was written.
+        """
+        script_keys = [self._keys.changes(partition), self._keys.generation(partition)]
+        arguments: list[str | int | bytes] = [generation, self._feed_length, CHANGES_LENGTH, self._ttl]
+        for update in updates:
+            after = update.after
+            script_keys += [self._keys.view(update.topic), self._keys.feed(update.topic)]
+            arguments += [
+                update.topic.path,
+                update.before.version,
+                update.before.pos,
+                epoch_of(generation, after.first),
+                after.first,
+                to_json({source: str(stream_id) for source, stream_id in after.heard.items()}),
+                encode_state(after.state),
+                len(update.entries),
+            ]
+            for entry in update.entries:
+                arguments += [entry.event, entry.data, entry.source]
+        outcome = cast("list[int] | None", await self._commit(keys=script_keys, args=arguments))
+        return None if outcome is None else [bool(written) for written in outcome]
+
+    async def generation(self, partition: int) -> int:
+        """The partition's generation; 0 until something was lost."""
+        return int(cast("bytes | None", await self._redis.get(self._keys.generation(partition))) or 0)
+
+    async def raise_generation(self, partition: int) -> int:
+        """Begin another generation: every viewer of the partition gets ``reset``."""
+        keys = [self._keys.generation(partition), self._keys.changes(partition)]
+        return int(cast("int", await self._raise(keys=keys, args=[CHANGES_LENGTH])))
+
+    async def read_feed(self, topic: Topic, *, after: int, upto: int | None = None, count: int) -> list[FeedItem]:
+        """At most ``count`` feed entries with positions after ``after`` up to ``upto`` (None: the newest)."""
+        end = f"{upto}-0" if upto is not None else "+"
+        reply = await self._redis.xrange(self._keys.feed(topic), min=f"{after + 1}-0", max=end, count=count)
+        return [
+            FeedItem(StreamId.parse(entry_id).milliseconds, fields[b"event"].decode(), fields[b"data"])
+            for entry_id, fields in cast("list[Any]", reply)
+        ]
+
+
+def _stored(topic: Topic, row: list[bytes | None]) -> Stored:
+    version, pos, first, heard, state = row
+    if version is None or pos is None or first is None or heard is None or state is None:
+        return unheard_of(topic)
+    ids = cast("dict[str, str]", from_json(heard))
+    return Stored(
+        int(version),
+        int(pos),
+        first.decode(),
+        {source: StreamId.parse(stream_id) for source, stream_id in ids.items()},
+        decode_state(topic.kind, state),
+    )
