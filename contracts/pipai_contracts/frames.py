@@ -1,7 +1,6 @@
 """Server-Sent Events: what the control events carry, and how a frame is written.
 
-Progress events have the names and data of `pipai_contracts.events`, with ``timestamp``, ``run_id`` and
-``late`` (came after its run had ended) added; see `core.views.project.wire_data`.
+Progress events have the names and data of `pipai_contracts.events`, with what `wire_data` adds.
 """
 
 from typing import Literal
@@ -34,11 +33,15 @@ class Shaping(BaseModel):
 
 
 class Connected(_Data):
-    """First event of a stream: ``heartbeat`` in seconds, ``retry`` in milliseconds, ``attempts`` to make."""
+    """First event of a stream: ``heartbeat`` in seconds, ``retry`` in milliseconds, ``attempts`` to make.
+
+    ``resumed``: the stream goes on after ``cursor`` with the events missed since; there is no view then.
+    """
 
     kind: Kind
     id: str
     cursor: str
+    resumed: bool
     view: AnyView | None
     heartbeat: int
     retry: int
@@ -84,6 +87,19 @@ def encode_data(data: _Data) -> bytes:
     """JSON of a control event's data, fields nobody set left out, ``view`` kept even when null."""
     fields = {name: value for name, value in data if value is not None or name == "view"}
     return to_json(fields)
+
+
+def wire_data(data: bytes, *, timestamp: str, run_id: str | None, late: bool = False) -> bytes:
+    """The ``data:`` of an event: its JSON with timestamp, run id and, when its run had ended before, lateness.
+
+    The JSON is not parsed and written again, so metadata and results arrive as they were sent.
+    """
+    added = b'"timestamp":"%s"' % timestamp.encode()
+    if run_id is not None:
+        added = b'"run_id":%s,%s' % (to_json(run_id), added)
+    if late:
+        added += b',"late":true'
+    return b"%s,%s}" % (data[:-1], added)
 
 
 def encode_frame(event: str, data: bytes, frame_id: str | None = None, retry: int | None = None) -> bytes:

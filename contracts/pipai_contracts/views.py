@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from pipai_contracts.events import Level, Status
+from pipai_contracts.events import Level, Progress, Status
 from pipai_contracts.ids import Kind
 
 MAX_STEPS: Final = 100
@@ -31,7 +31,7 @@ class StepView(_View):
 
     name: str
     state: StepState
-    progress: float
+    progress: Progress
     started: str
     ended: str | None = None
 
@@ -41,7 +41,7 @@ class AiView(_View):
 
     run_id: str | None = None
     step: str
-    progress: float | None = None
+    progress: Progress | None = None
     message: str | None = None
     model: str | None = None
     text: str = ""
@@ -62,7 +62,7 @@ class RunView(_View):
     user_id: str | None = None
     status: Status = "pending"
     step: str | None = None
-    progress: float = 0
+    progress: Progress = 0
     message: str | None = None
     error: str | None = None
     result: JsonValue = None
@@ -88,7 +88,7 @@ class ActiveItem(_View):
     id: str
     run_id: str | None = None
     step: str | None = None
-    progress: float
+    progress: Progress
     message: str | None = None
     updated: str
 

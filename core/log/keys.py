@@ -99,6 +99,10 @@ class Keys:
         """Counter: raised when the partition lost data or went back."""
         return f"{self.prefix}:generation:{{{partition}}}"
 
+    def dead(self, source: Source) -> str:
+        """Stream: the source's dead letters."""
+        return f"{self.prefix}:dead:{source.name}"
+
     @property
     def connections(self) -> str:
         """Hash: api process → how many streams it serves, and when it said so."""
@@ -113,7 +117,7 @@ class Keys:
         """Whether a key may live without a TTL: there are few of these, and each is bounded."""
         allowed = {self.watched}
         for source in self.sources():
-            allowed |= {source.key, source.offset}
+            allowed |= {source.key, source.offset, self.dead(source)}
         for partition in range(self.partitions):
             allowed |= {self.changes(partition), self.checkpoint(partition), self.generation(partition)}
         return key in allowed

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from fastapi import APIRouter, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BeforeValidator, ValidationError
 from starlette.exceptions import HTTPException
@@ -91,8 +92,11 @@ class HttpService:
     ready: Callable[[], Awaitable[str | None]]
 
 
-def create_app(*services: HttpService, title: str) -> FastAPI:
-    """One app of one or several services: their routes, probes, problem reports and lifespans."""
+def create_app(*services: HttpService, title: str, cors_origins: Sequence[str] = ()) -> FastAPI:
+    """One app of one or several services: their routes, probes, problem reports and lifespans.
+
+    Pages of ``cors_origins`` may call it: exact origins, or ``*`` for any.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -103,6 +107,15 @@ def create_app(*services: HttpService, title: str) -> FastAPI:
 
     app = FastAPI(title=title, lifespan=lifespan)
     app.add_middleware(RawPathSegments)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Cache-Control", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+            expose_headers=["ETag", "Retry-After"],
+            max_age=600,
+        )
     for service in services:
         app.include_router(service.router)
     app.include_router(_probes(services))

@@ -39,7 +39,7 @@ def configure_logging(service: str, *, debug: bool) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
-    for chatty in ("httpx2", "httpcore2", "temporalio", "uvicorn.access"):
+    for chatty in ("faststream", "httpx2", "httpcore2", "temporalio", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

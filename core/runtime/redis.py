@@ -1,5 +1,6 @@
 """Redis connections, each made for what it is used for."""
 
+from typing import Any
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
@@ -27,19 +28,23 @@ def command_client(address: str) -> Redis:
     )
 
 
-def blocking_client(address: str, block_ms: int) -> Redis:
-    """Client for reads that wait up to ``block_ms``: its socket timeout is longer than that.
+def blocking_options(block_ms: int) -> dict[str, Any]:
+    """Connection options for reads that wait up to ``block_ms``: the socket timeout is longer than that.
 
     Without the margin a quiet stream looks like a dead Redis.
     """
-    return Redis.from_url(
-        address,
-        protocol=2,
-        socket_timeout=block_ms / 1000 + 5,
-        socket_connect_timeout=2,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=1.0), retries=1),
-        retry_on_error=_HEALS_BY_ITSELF,
-    )
+    return {
+        "protocol": 2,
+        "socket_timeout": block_ms / 1000 + 5,
+        "socket_connect_timeout": 2,
+        "retry": Retry(ExponentialWithJitterBackoff(base=0.1, cap=1.0), retries=1),
+        "retry_on_error": _HEALS_BY_ITSELF,
+    }
+
+
+def blocking_client(address: str, block_ms: int) -> Redis:
+    """Client for reads that wait up to ``block_ms``."""
+    return Redis.from_url(address, **blocking_options(block_ms))
 
 
 def safe_address(address: str) -> str:

@@ -77,6 +77,17 @@ class Storage:
                 size += file.write(piece)
         return size
 
+    async def head(self, key: str, length: int) -> bytes:
+        """The first ``length`` bytes of a file, all of a shorter one.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        found = await obstore.get_async(self._store, key)
+        async for piece in found.stream(min_chunk_size=length):
+            return bytes(piece[:length])
+        return b""
+
     async def delete(self, key: str) -> None:
         """Remove a file. One that is not there is fine."""
         try:

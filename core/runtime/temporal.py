@@ -32,6 +32,20 @@ async def connect_temporal(target: ClientConnectConfig, *, lazy: bool = False) -
     return await Client.connect(data_converter=pydantic_data_converter, lazy=lazy, **options)
 
 
+class LazyTemporal:
+    """The Temporal of a deployment, or none. Made before the event loop runs; connects at the first call."""
+
+    def __init__(self, target: ClientConnectConfig | None) -> None:
+        self._target = target
+        self._client: Client | None = None
+
+    async def client(self) -> Client | None:
+        """The client; None when nothing says where Temporal is. Making it contacts nobody."""
+        if self._client is None and self._target is not None:
+            self._client = await connect_temporal(self._target, lazy=True)
+        return self._client
+
+
 async def temporal_reachable(client: Client, seconds: float = CALL_TIMEOUT) -> bool:
     """Whether the server answers within ``seconds``."""
     try:

@@ -41,7 +41,7 @@ for i = 1, views do
       redis.call('XADD', feed, 'MAXLEN', '~', feed_length, position .. '-0',
         'event', name, 'data', data, 'source', source_id)
       redis.call('XADD', changes, 'MAXLEN', '~', changes_length, string.format('%.0f-0', change),
-        'topic', path, 'epoch', epoch, 'pos', position, 'event', name, 'data', data)
+        'topic', path, 'epoch', epoch, 'pos', position, 'event', name, 'data', data, 'source', source_id)
     end
     redis.call('HSET', view, 'version', string.format('%.0f', tonumber(version) + 1),
       'pos', string.format('%.0f', pos), 'first', first, 'heard', heard, 'state', state)

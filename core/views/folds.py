@@ -2,8 +2,6 @@
 
 from typing import assert_never
 
-from pydantic_core import to_json
-
 from core.views import file, user, workflow
 from core.views.user import UserState
 from pipai_contracts.ids import Kind, Topic
@@ -74,17 +72,3 @@ def decode_state(kind: Kind, stored: bytes) -> State:
             return UserState.model_validate_json(stored)
         case _:
             assert_never(kind)
-
-
-def wire_data(record: Record, *, late: bool) -> bytes:
-    """The ``data:`` of the event as viewers get it: its JSON with timestamp, run id and lateness added.
-
-    The appended JSON is not parsed and written again, so metadata and results arrive as they were sent.
-    """
-    envelope = record.envelope
-    added = b'"timestamp":"%s"' % envelope.time.encode()
-    if envelope.run_id is not None:
-        added = b'"run_id":%s,%s' % (to_json(envelope.run_id), added)
-    if late:
-        added += b',"late":true'
-    return b"%s,%s}" % (record.data[:-1], added)

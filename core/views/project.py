@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
-from core.views.folds import State, evolve, topics_of, wire_data
+from core.views.folds import State, evolve, topics_of
 from core.views.stored import FeedEntry, Stored, Update
+from pipai_contracts.frames import wire_data
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import Record, StreamId
 
@@ -55,9 +56,9 @@ def fold_batch(
             continue
         for topic, work, state in changes:
             late = state is work.state
-            work.entries.append(
-                FeedEntry(record.envelope.event.type, wire_data(record, late=late), str(record.stream_id))
-            )
+            envelope = record.envelope
+            data = wire_data(record.data, timestamp=envelope.time, run_id=envelope.run_id, late=late)
+            work.entries.append(FeedEntry(envelope.event.type, data, str(record.stream_id)))
             work.state = state
             work.heard[record.source] = record.stream_id
             work.first = work.first or str(record.stream_id)

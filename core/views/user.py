@@ -14,6 +14,7 @@ from pipai_contracts.events import (
     AiProgress,
     AnalysisProgress,
     Notification,
+    Progress,
     Status,
     TemporalStatus,
     WorkflowProgress,
@@ -35,7 +36,7 @@ class RunState(_State):
     run_id: str | None = None
     previous_run_id: str | None = None
     step: str | None = None
-    progress: float = 0
+    progress: Progress = 0
     message: str | None = None
     updated: str
     at: tuple[int, int]

@@ -1,0 +1,30 @@
+"""Keeping source streams at their length."""
+
+from typing import Final
+
+from redis.asyncio import Redis
+
+from core.log.keys import Source
+from core.runtime.lua import load_script
+
+_SLACK: Final = 100
+"""Offsets between two trims of a source: a trim for each event would cost more than the event."""
+
+
+class Trimmer:
+    """Trims source streams to ``max_entries``, below the checkpoint only."""
+
+    def __init__(self, redis: Redis, *, max_entries: int) -> None:
+        self._max_entries = max_entries
+        self._script = load_script(redis, __file__, "trim.lua")
+        self._trimmed_at: dict[Source, int] = {}
+
+    async def trim(self, source: Source, checkpoint_offset: int) -> None:
+        """Trim the source when it has grown since the last time; ``checkpoint_offset`` is in every view.
+
+        The checkpoint is the caller's own, so it may be older than the true one: then less is trimmed.
+        """
+        if checkpoint_offset - self._trimmed_at.get(source, -_SLACK) < _SLACK:
+            return
+        await self._script(keys=[source.key, source.offset], args=[self._max_entries, checkpoint_offset])
+        self._trimmed_at[source] = checkpoint_offset

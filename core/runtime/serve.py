@@ -1,0 +1,37 @@
+"""Running an app as a process of its own."""
+
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from core.runtime.logs import configure_logging, get_logger
+from core.runtime.metrics import PortBusyError, metrics_server
+from core.runtime.settings import Settings
+
+GRACEFUL_SECONDS: Final = 3
+"""Seconds uvicorn waits for open requests when it is told to stop; without a limit it waits for the viewers."""
+
+
+def serve(app: FastAPI, settings: Settings, *, service: str, host: str, port: int, metrics_port: int) -> int:
+    """Serve until told to stop; returns the exit code, 1 when a port is taken.
+
+    ``metrics_port`` is where ``/metrics`` goes unless the settings say otherwise.
+    """
+    configure_logging(service, debug=settings.debug)
+    wanted = metrics_port if settings.metrics_port is None else settings.metrics_port
+    try:
+        with metrics_server(settings.metrics_host, wanted):
+            uvicorn.run(
+                app,
+                host=host,
+                port=port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACEFUL_SECONDS,
+            )
+    except PortBusyError as error:
+        get_logger().error("service stops", service=service, reason=str(error))
+        return 1
+    return 0

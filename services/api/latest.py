@@ -1,0 +1,37 @@
+"""The latest progress of a run as an ordinary event, for viewers who join and know nothing of views.
+
+The specification's own clients look at ``progress`` and ``result`` of progress events only: of a workflow that has
+ended they would otherwise never hear.
+"""
+
+from core.runtime.clock import now
+from pipai_contracts.envelope import encode_data
+from pipai_contracts.events import AnalysisProgress, WorkflowProgress
+from pipai_contracts.frames import encode_frame, wire_data
+from pipai_contracts.ids import Topic
+from pipai_contracts.views import RunView
+
+
+def latest_progress(topic: Topic, view: RunView) -> list[bytes]:
+    """The event in a frame without an id, for the snapshot's cursor covers it; no frame before any progress."""
+    if view.step is None and view.status in {"pending", "running"}:
+        return []
+    error = view.error
+    if error is None and view.status in {"failed", "terminated", "timed_out"}:
+        error = view.message or view.status
+    fields = {
+        "step": view.step or view.status,
+        "progress": view.progress,
+        "message": view.message,
+        "error": error,
+        "canceled": True if view.status == "canceled" else None,
+        "result": view.result,
+        "metadata": view.metadata,
+    }
+    event = (
+        WorkflowProgress.model_validate({"workflow_id": topic.id, **fields})
+        if topic.kind == "workflow"
+        else AnalysisProgress.model_validate({"file_id": topic.id, **fields})
+    )
+    data = wire_data(encode_data(event), timestamp=view.updated or now(), run_id=view.run_id)
+    return [encode_frame(event.type, data)]

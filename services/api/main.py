@@ -1,0 +1,61 @@
+"""The api put together."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import APIRouter
+
+from core.log.keys import Keys
+from core.runtime.http import HttpService
+from core.runtime.redis import blocking_client, command_client
+from core.runtime.temporal import LazyTemporal, temporal_target
+from core.views.store import ViewStore
+from pipai_contracts.ids import Topic
+from services.api.demo import demo_routes
+from services.api.health import HealthCheck, health_routes
+from services.api.hub import Hub
+from services.api.presence import Presence
+from services.api.settings import ApiSettings
+from services.api.streams import stream_routes
+from services.api.temporal_status import TemporalQuery
+from services.api.viewer import Viewer
+from services.api.views import view_routes
+
+DEFAULT_METRICS_PORT = 9402
+
+
+def build(settings: ApiSettings) -> HttpService:
+    """The api's routes and what runs beside them. Nothing connects before the lifespan starts."""
+    redis = command_client(settings.redis_address())
+    blocking = blocking_client(settings.redis_address(), settings.stream_block_time)
+    keys = Keys(settings.key_prefix, settings.stream_partitions)
+    store = ViewStore(redis, keys, feed_length=settings.stream_max_entries, ttl=settings.view_ttl)
+    hub = Hub(redis, blocking, keys, store, block_ms=settings.stream_block_time)
+    presence = Presence(redis, keys, hub)
+    temporal = LazyTemporal(temporal_target(settings))
+    query = TemporalQuery(temporal)
+
+    def viewer(topic: Topic) -> Viewer:
+        return Viewer(topic, hub, store, settings, query)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncGenerator[None]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(redis.aclose)
+            stack.push_async_callback(blocking.aclose)
+            await stack.enter_async_context(hub.running())
+            await stack.enter_async_context(presence.running())
+            yield
+
+    async def ready() -> str | None:
+        return None if hub.following else "the change feed is not being followed"
+
+    router = APIRouter()
+    for part in (
+        health_routes(HealthCheck(redis, temporal, hub, presence)),
+        stream_routes(hub, settings, viewer),
+        view_routes(hub, store),
+        demo_routes(),
+    ):
+        router.include_router(part)
+    return HttpService("api", router, lifespan, ready)

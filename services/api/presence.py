@@ -1,0 +1,74 @@
+"""How many streams all api processes serve together."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from typing import Final, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from core.log.keys import Keys
+from services.api.hub import Hub
+
+_TELL_EVERY: Final = 2.0
+_FRESH_SECONDS: Final = 10.0
+
+
+class Presence:
+    """Tells Redis how many streams this process serves, and asks how many there are in all."""
+
+    def __init__(self, redis: Redis, keys: Keys, hub: Hub) -> None:
+        self._redis = redis
+        self._key = keys.connections
+        self._hub = hub
+        self._name = secrets.token_hex(6)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Keep telling while the block lasts; withdraw at its end.
+
+        Without Redis nothing is told: the hub reports the outage, and a missing count is no second fault.
+        """
+        telling = asyncio.create_task(self._keep_telling())
+        try:
+            yield
+        finally:
+            telling.cancel()
+            with suppress(RedisError):
+                await self._redis.hdel(self._key, self._name)
+
+    async def _keep_telling(self) -> None:
+        while True:
+            with suppress(RedisError):
+                await self._tell()
+            await asyncio.sleep(_TELL_EVERY)
+
+    async def _tell(self) -> None:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hset(self._key, self._name, f"{self._hub.active_streams} {time.time():.0f}")
+            pipe.expire(self._key, int(_FRESH_SECONDS * 6))
+            await pipe.execute()
+
+    async def active_streams(self) -> int:
+        """Streams of every process that spoke lately, this one's as they are now; forgets the silent ones.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer.
+        """
+        told = cast("dict[bytes, bytes]", await self._redis.hgetall(self._key))
+        total = self._hub.active_streams
+        silent: list[bytes] = []
+        for name, entry in told.items():
+            count, spoke = entry.split(b" ")
+            if name == self._name.encode():
+                continue
+            if time.time() - float(spoke) > _FRESH_SECONDS:
+                silent.append(name)
+            else:
+                total += int(count)
+        if silent:
+            await self._redis.hdel(self._key, *[name.decode() for name in silent])
+        return total

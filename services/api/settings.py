@@ -1,0 +1,30 @@
+"""Settings of the api."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from core.runtime.settings import Settings
+
+
+class ApiSettings(Settings):
+    """What only api processes need."""
+
+    host: Annotated[str, Field(description="Address the HTTP server listens on.")] = "127.0.0.1"
+    port: Annotated[int, Field(description="Port of the HTTP server.", ge=0, le=65535)] = 8000
+    reconnect_interval: Annotated[
+        int, Field(description="Milliseconds a viewer waits before it reconnects (`retry:`).", ge=100, le=600_000)
+    ] = 3000
+    max_reconnect_attempts: Annotated[
+        int, Field(description="How often a viewer tries to reconnect, as `connected` tells it.", ge=0, le=1000)
+    ] = 5
+    heartbeat_interval: Annotated[
+        int, Field(description="Seconds between two comments on a quiet stream.", ge=1, le=300)
+    ] = 15
+    cors_origins: Annotated[
+        str, Field(description="Origins whose pages may call the API, separated by commas; `*` for any.")
+    ] = ""
+
+    def allowed_origins(self) -> list[str]:
+        """The origins of ``cors_origins``."""
+        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]

@@ -1,0 +1,62 @@
+"""The projector as a process: ``python -m services.projector``."""
+
+import asyncio
+import logging
+import signal
+import sys
+from contextlib import AsyncExitStack
+
+import uvloop
+from faststream.redis import RedisBroker
+from redis.exceptions import RedisError
+
+from core.runtime.logs import configure_logging, get_logger
+from core.runtime.metrics import PortBusyError, metrics_server
+from core.runtime.redis import EvictingRedisError, blocking_options, command_client, safe_address
+from services.projector.projector import Projector
+from services.projector.settings import ProjectorSettings
+
+DEFAULT_METRICS_PORT = 9410
+
+
+def build(settings: ProjectorSettings, stack: AsyncExitStack) -> Projector:
+    """A projector with its own connections, which close with the stack."""
+    redis = command_client(settings.redis_address())
+    stack.push_async_callback(redis.aclose)
+    broker = RedisBroker(
+        settings.redis_address(), logger=logging.getLogger("faststream"), **blocking_options(settings.stream_block_time)
+    )
+    return Projector(settings, redis, broker)
+
+
+async def _serve(settings: ProjectorSettings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        projector = build(settings, stack)
+        port = DEFAULT_METRICS_PORT if settings.metrics_port is None else settings.metrics_port
+        stack.enter_context(
+            metrics_server(
+                settings.metrics_host, port, ready=lambda: None if projector.ready else "not following the streams"
+            )
+        )
+        async with projector.running():
+            get_logger().info("stream projector ready", redis=safe_address(settings.redis_address()))
+            await stop.wait()
+
+
+def main() -> int:
+    """Run until told to stop; 1 when Redis cannot be used."""
+    settings = ProjectorSettings()
+    configure_logging("projector", debug=settings.debug)
+    try:
+        uvloop.run(_serve(settings))
+    except (RedisError, EvictingRedisError, PortBusyError) as error:
+        get_logger().error("stream projector stops", reason=str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

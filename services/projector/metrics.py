@@ -1,0 +1,27 @@
+"""What is measured of projecting."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+PROJECTED: Final = Counter("pipai_projected_events_total", "Events that are in every view they belong to.", ["source"])
+PARKED: Final = Counter("pipai_parked_events_total", "Events parked as dead letters.", ["source"])
+LOST: Final = Counter(
+    "pipai_lost_events_total", "Events that were gone from the log before a projector saw them.", ["source"]
+)
+REGRESSED: Final = Counter("pipai_log_regressions_total", "Times the log went back to an earlier offset.", ["source"])
+MOVED: Final = Counter("pipai_moved_views_total", "Views another projector wrote first, folded again.")
+CAUGHT_UP: Final = Counter(
+    "pipai_caught_up_events_total", "Events read from the log because the group did not deliver them.", ["source"]
+)
+BATCH_SECONDS: Final = Histogram(
+    "pipai_projection_seconds",
+    "From a batch's arrival to its checkpoint.",
+    ["source"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+)
+LAG_SECONDS: Final = Gauge(
+    "pipai_projection_lag_seconds",
+    "Age of the oldest event not in its views yet, else 0.",
+    ["source"],
+)

@@ -1,0 +1,126 @@
+"""From a stretch of the log to its views: decode, fold, commit."""
+
+import asyncio
+import random
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+from core.log.dead import DeadLetters
+from core.log.entry import Entry, decode
+from core.log.errors import UndecodableEntryError
+from core.log.keys import Keys, Source, partition_of
+from core.runtime.logs import get_logger
+from core.views.project import fold_batch, topics_in
+from core.views.store import MAX_VIEWS_PER_COMMIT, ViewStore
+from core.views.stored import Stored, Update
+from pipai_contracts.ids import Topic
+from pipai_contracts.record import Record, StreamId
+from services.projector import metrics
+
+_CACHED_VIEWS: Final = 2_000
+_MAX_ATTEMPTS: Final = 200
+
+log = get_logger()
+
+
+class ContendedViewError(RuntimeError):
+    """A view was written by others again and again before this projector could; the batch is tried later."""
+
+
+class Projection:
+    """Projects entries of any source into views.
+
+    Views that were just committed are kept in memory. That is a cache only: a commit succeeds when the stored
+    version is still the one that was folded on.
+    """
+
+    def __init__(self, keys: Keys, store: ViewStore, dead: DeadLetters) -> None:
+        self._keys = keys
+        self._store = store
+        self._dead = dead
+        self._views: OrderedDict[Topic, Stored] = OrderedDict()
+        self._generations: dict[int, int] = {}
+
+    async def project(self, source: Source, entries: Sequence[Entry]) -> None:
+        """Bring the entries, which follow one another in ``source``, into every view they belong to.
+
+        Entries that are no event, or that a fold cannot take, are parked instead.
+
+        Raises:
+            redis.exceptions.RedisError: some views may be committed; projecting the same again is safe.
+            ContendedViewError: likewise.
+        """
+        records: list[Record] = []
+        unfit: dict[StreamId, Exception] = {}
+        for entry in entries:
+            try:
+                records.append(decode(source, entry))
+            except UndecodableEntryError as error:
+                unfit[entry.stream_id] = error
+        for record, error in await self._fold_and_commit(records):
+            unfit[record.stream_id] = error
+        for entry in entries:
+            if entry.stream_id in unfit:
+                await self._park(source, entry, unfit[entry.stream_id])
+
+    async def begin_generation(self) -> None:
+        """Tell every viewer that data was lost: raise the generation of all view partitions."""
+        for partition in range(self._keys.partitions):
+            self._generations[partition] = await self._store.raise_generation(partition)
+
+    async def _fold_and_commit(self, records: Sequence[Record]) -> list[tuple[Record, Exception]]:
+        open_topics = set(topics_in(records))
+        failed: list[tuple[Record, Exception]] = []
+        for attempt in range(_MAX_ATTEMPTS):
+            if not open_topics:
+                return failed
+            if attempt:
+                await asyncio.sleep(random.uniform(0, 0.002 * min(attempt, 50)))  # noqa: S311 - jitter
+            folded = fold_batch(records, await self._load(open_topics), only=open_topics)
+            failed = failed or folded.failed
+            moved = await self._commit(folded.updates)
+            metrics.MOVED.inc(len(moved))
+            open_topics = moved
+        raise ContendedViewError(f"{len(open_topics)} views were written by others {_MAX_ATTEMPTS} times in a row")
+
+    async def _load(self, topics: set[Topic]) -> dict[Topic, Stored]:
+        missing = [topic for topic in topics if topic not in self._views]
+        if missing:
+            self._views.update(await self._store.load(missing))
+        return {topic: self._views[topic] for topic in topics}
+
+    async def _commit(self, updates: Sequence[Update]) -> set[Topic]:
+        """Commit, and return the topics whose views another wrote first."""
+        moved: set[Topic] = set()
+        by_partition: dict[int, list[Update]] = {}
+        for update in updates:
+            by_partition.setdefault(partition_of(update.topic, self._keys.partitions), []).append(update)
+        for partition, all_updates in by_partition.items():
+            for start in range(0, len(all_updates), MAX_VIEWS_PER_COMMIT):
+                moved |= await self._commit_call(partition, all_updates[start : start + MAX_VIEWS_PER_COMMIT])
+        while len(self._views) > _CACHED_VIEWS:
+            self._views.popitem(last=False)
+        return moved
+
+    async def _commit_call(self, partition: int, updates: Sequence[Update]) -> set[Topic]:
+        if partition not in self._generations:
+            self._generations[partition] = await self._store.generation(partition)
+        outcome = await self._store.commit(partition, self._generations[partition], updates)
+        if outcome is None:
+            del self._generations[partition]
+            outcome = [False] * len(updates)
+        moved: set[Topic] = set()
+        for update, written in zip(updates, outcome, strict=True):
+            if written:
+                self._views[update.topic] = update.after
+                self._views.move_to_end(update.topic)
+            else:
+                self._views.pop(update.topic, None)
+                moved.add(update.topic)
+        return moved
+
+    async def _park(self, source: Source, entry: Entry, error: Exception) -> None:
+        log.error("stream event parked", stream=source.key, stream_id=str(entry.stream_id), error=str(error))
+        metrics.PARKED.labels(source.name).inc()
+        await self._dead.park(source, entry, error)

@@ -1,0 +1,13 @@
+"""Settings of the projector."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from core.runtime.settings import Settings
+
+
+class ProjectorSettings(Settings):
+    """What only projectors need."""
+
+    projector_batch: Annotated[int, Field(description="Events a projector takes at once.", ge=1, le=1000)] = 500

@@ -1,0 +1,44 @@
+"""Api and ingest in one app on one port, for one machine."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+
+from core.runtime.http import HttpService, create_app
+from core.runtime.logs import configure_logging
+from core.runtime.metrics import metrics_server
+from core.runtime.settings import Settings
+from services.api.main import DEFAULT_METRICS_PORT
+from services.api.main import build as build_api
+from services.api.settings import ApiSettings
+from services.ingest.main import build as build_ingest
+from services.ingest.settings import IngestSettings
+
+
+def create_web() -> FastAPI:
+    """The app of ``uvicorn main:app``, set up from the environment."""
+    api = ApiSettings()
+    configure_logging("web", debug=api.debug)
+    return create_app(
+        _metrics(api),
+        build_ingest(IngestSettings()),
+        build_api(api),
+        title="PIP AI Stream",
+        cors_origins=api.allowed_origins(),
+    )
+
+
+def _metrics(settings: Settings) -> HttpService:
+    """``/metrics`` on its own port, as a part of the app: uvicorn starts the app, so nothing else could."""
+    port = DEFAULT_METRICS_PORT if settings.metrics_port is None else settings.metrics_port
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncGenerator[None]:
+        with metrics_server(settings.metrics_host, port):
+            yield
+
+    async def ready() -> None:
+        return None
+
+    return HttpService("metrics", APIRouter(), lifespan, ready)
