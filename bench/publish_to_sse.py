@@ -29,7 +29,7 @@ from redis.asyncio import Redis
 from services.standalone.embedded import next_free_port, redis_server
 
 _PAUSE: Final = 0.02
-_BODY: Final = {"step": "processing", "progress": 50, "message": "Analyzing document content", "metadata": {}}
+_BODY: Final[dict[str, Any]] = {"step": "processing", "progress": 50, "message": "Analyzing document content", "metadata": {}}
 
 
 class Way:
@@ -73,7 +73,7 @@ async def until_ready(client: httpx2.AsyncClient, path: str) -> None:
     async with asyncio.timeout(60):
         while True:
             try:
-                if (await client.get(path)).status_code == httpx2.codes.OK:
+                if (await client.get(path)).is_success:
                     return
             except httpx2.TransportError:
                 pass
