@@ -1,0 +1,56 @@
+"""Ingest put together."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from fastapi import APIRouter
+
+from core.log.append import Appender
+from core.log.keys import Keys
+from core.runtime.http import HttpService
+from core.runtime.redis import command_client
+from core.runtime.storage import open_storage
+from core.runtime.temporal import temporal_target
+from services.ingest.chores import Chore, repeat, running
+from services.ingest.intake import Intake
+from services.ingest.janitor import INTERVAL, Janitor
+from services.ingest.publish import publish_router
+from services.ingest.publisher import Publisher
+from services.ingest.settings import IngestSettings
+from services.ingest.temporal import Temporal
+from services.ingest.upload import upload_router
+from services.ingest.watcher import Watcher
+
+
+def build(settings: IngestSettings) -> HttpService:
+    """The service with its own connections, none of which is made before its lifespan begins."""
+    redis = command_client(settings.redis_address())
+    keys = Keys(settings.key_prefix, settings.stream_partitions)
+    appender = Appender(redis, keys, idempotency_window=settings.idempotency_window, owner_ttl=settings.view_ttl)
+    publisher = Publisher(redis, appender)
+    storage = open_storage(settings.storage_url)
+    temporal = Temporal(
+        temporal_target(settings),
+        task_queue=settings.temporal_task_queue,
+        timeout=timedelta(seconds=settings.document_timeout),
+    )
+    intake = Intake(storage, temporal, publisher, max_bytes=settings.upload_max_bytes)
+    router = APIRouter()
+    router.include_router(publish_router(publisher))
+    router.include_router(upload_router(intake, settings.upload_max_bytes))
+    chores: list[tuple[str, Chore, float]] = [
+        ("upload janitor", Janitor(storage, timedelta(seconds=settings.upload_ttl)).sweep, INTERVAL)
+    ]
+    if temporal.configured:
+        watch = Watcher(temporal, publisher, redis, keys).sweep
+        chores.append(("temporal watcher", watch, settings.watch_interval))
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncGenerator[None]:
+        async with redis:
+            await publisher.begin()
+            async with running(*(repeat(*chore) for chore in chores)):
+                yield
+
+    return HttpService("ingest", router, lifespan, publisher.missing)

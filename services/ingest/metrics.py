@@ -1,0 +1,25 @@
+"""What is measured of ingesting."""
+
+from typing import Final
+
+from prometheus_client import Counter, Histogram
+
+EVENTS: Final = Counter(
+    "pipai_published_events_total",
+    "Events on their way into the log.",
+    ["type", "outcome"],  # outcome: appended, duplicate, unavailable
+)
+REJECTED: Final = Counter(
+    "pipai_rejected_requests_total",
+    "Requests that were refused.",
+    ["reason"],  # the last part of the problem's type
+)
+APPEND_SECONDS: Final = Histogram(
+    "pipai_append_seconds",
+    "Time Redis took to append one request's events.",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5),
+)
+UPLOADED_BYTES: Final = Counter("pipai_uploaded_bytes_total", "Bytes of accepted files.")
+CLOSED_WORKFLOWS: Final = Counter(
+    "pipai_closed_workflows_total", "Closed Temporal workflows the watcher told.", ["status"]
+)

@@ -1,0 +1,118 @@
+"""Why ingest refuses a request: one problem type each, counted."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+
+from core.runtime.http import ProblemError
+from pipai_contracts.problems import FieldProblem, Problem
+from services.ingest.metrics import REJECTED
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class CountedRoute(APIRoute):
+    """A route whose refusals are counted by reason."""
+
+    def get_route_handler(self) -> Handler:
+        """The route's handler with the counting around it."""
+        handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
+
+        async def counted(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except ProblemError as error:
+                REJECTED.labels(error.problem.type.rpartition("/")[2]).inc()
+                raise
+            except RequestValidationError:
+                REJECTED.labels("invalid").inc()
+                raise
+
+        return counted
+
+
+def wrong_content_type(expected: str, found: str) -> ProblemError:
+    """415: the request's body is declared as something else."""
+    what = f"must be {expected}, not {found[:100]!r}" if found else f"must be {expected}"
+    return ProblemError(
+        415,
+        "content-type",
+        "Wrong content type",
+        f"Content-Type {what}",
+        errors=[FieldProblem(where="header.content-type", what=what)],
+    )
+
+
+def bad_body(what: str) -> ProblemError:
+    """400: the body is not what its content type says."""
+    return ProblemError(
+        400,
+        "bad-body",
+        "The body cannot be read",
+        f"body: {what}",
+        errors=[FieldProblem(where="body", what=what)],
+    )
+
+
+def invalid_field(where: str, what: str) -> ProblemError:
+    """422: one field of the request is wrong."""
+    return ProblemError(
+        422,
+        "invalid",
+        "The request has invalid fields",
+        f"{where}: {what}",
+        errors=[FieldProblem(where=where, what=what)],
+    )
+
+
+def too_large(where: str, what: str) -> ProblemError:
+    """413: the request has more bytes than are taken."""
+    return ProblemError(
+        413, "too-large", "Too large", f"{where}: {what}", errors=[FieldProblem(where=where, what=what)]
+    )
+
+
+def unsupported_file(what: str) -> ProblemError:
+    """415: the file is of a kind nobody here can read."""
+    return ProblemError(
+        415,
+        "unsupported-file",
+        "The file cannot be analysed",
+        what,
+        errors=[FieldProblem(where="body.file", what=what)],
+    )
+
+
+def log_away() -> ProblemError:
+    """503: Redis does not take events right now."""
+    return ProblemError(
+        503,
+        "log-unavailable",
+        "The event log is away",
+        "Redis does not take events right now. Try again; an event_id keeps a repeat from counting twice.",
+        headers={"Retry-After": "1"},
+    )
+
+
+def temporal_away(why: str) -> ProblemError:
+    """503: no workflow can be started right now."""
+    return ProblemError(503, "temporal-unavailable", "Temporal is away", why, headers={"Retry-After": "5"})
+
+
+def storage_away() -> ProblemError:
+    """503: the file cannot be written right now."""
+    return ProblemError(
+        503,
+        "storage-unavailable",
+        "The storage is away",
+        "The file could not be stored. Try again later.",
+        headers={"Retry-After": "5"},
+    )
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The refusals of a route for its OpenAPI description."""
+    return {status: {"model": Problem} for status in statuses}

@@ -1,0 +1,31 @@
+"""Settings of ingest."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from core.runtime.settings import Settings
+from core.runtime.storage import StorageUrl
+
+DAY = 24 * 3600
+
+
+class IngestSettings(Settings):
+    """What ingest can be told."""
+
+    host: Annotated[str, Field(description="Address ingest listens on.")] = "127.0.0.1"
+    port: Annotated[int, Field(description="Port ingest listens on.", ge=0, le=65535)] = 8001
+    idempotency_window: Annotated[
+        int, Field(description="Seconds a repeated event_id of a producer is recognised.", ge=60)
+    ] = 3600
+    storage_url: StorageUrl = ""
+    upload_max_bytes: Annotated[int, Field(description="Largest file that can be uploaded.", ge=1)] = 100 * 1024 * 1024
+    upload_ttl: Annotated[
+        int, Field(description="Seconds an uploaded file is kept; its analysis has to be done by then.", ge=60)
+    ] = DAY
+    document_timeout: Annotated[
+        int, Field(description="Seconds after which Temporal ends the analysis of a document.", ge=1)
+    ] = DAY
+    watch_interval: Annotated[
+        float, Field(description="Seconds between two looks at which Temporal workflows closed.", gt=0)
+    ] = 2.0

@@ -1,0 +1,40 @@
+"""The commands of `./run` that need Python."""
+
+import argparse
+import sys
+
+from services.standalone.checks import run_checks
+from services.standalone.settings_table import print_settings
+from services.standalone.status import logs, status
+from services.standalone.up import FOLDER, up
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    if sys.platform == "win32":
+        sys.stderr.write("On Windows this runs in WSL (Windows Subsystem for Linux), as on Linux.\n")
+        return 2
+    parser = argparse.ArgumentParser(prog="./run")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up")
+    commands.add_parser("status")
+    commands.add_parser("settings")
+    logs_parser = commands.add_parser("logs")
+    logs_parser.add_argument("service", nargs="?")
+    logs_parser.add_argument("-f", "--follow", action="store_true")
+    if arguments[:1] == ["test"]:
+        return run_checks(arguments[1:])
+    chosen = parser.parse_args(arguments)
+    match chosen.command:
+        case "up":
+            return up()
+        case "status":
+            return status(FOLDER)
+        case "settings":
+            return print_settings()
+        case _:
+            return logs(FOLDER, chosen.service, follow=chosen.follow)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

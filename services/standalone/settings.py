@@ -1,0 +1,33 @@
+"""Settings of the whole system on one machine."""
+
+from ipaddress import ip_address
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from core.runtime.settings import Settings
+
+
+class StandaloneSettings(Settings):
+    """What `./run up` decides beyond what every process shares."""
+
+    host: Annotated[str, Field(description="Loopback address the pages and the API are served on.")] = "127.0.0.1"
+    port: Annotated[int, Field(description="Port of the pages and the API; 0 takes any free one.", ge=0, le=65535)] = (
+        8000
+    )
+    redis_port: Annotated[
+        int, Field(description="Port of the Redis started here, or the next free one.", ge=0, le=65535)
+    ] = 6379
+    temporal_port: Annotated[
+        int, Field(description="Port of the Temporal started here, or the next free one.", ge=0, le=65535)
+    ] = 7233
+    temporal_ui_port: Annotated[
+        int, Field(description="Port of that Temporal's pages, or the next free one.", ge=0, le=65535)
+    ] = 8233
+
+    @field_validator("host")
+    @classmethod
+    def _only_loopback(cls, host: str) -> str:
+        if host != "localhost" and not ip_address(host).is_loopback:
+            raise ValueError("there is no access control yet, so only a loopback address is served, as 127.0.0.1")
+        return host

@@ -1,0 +1,92 @@
+"""`./run up`: the whole system on one machine, until Ctrl-C."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from services.standalone.child import Child, State
+from services.standalone.embedded import EmbeddedError
+from services.standalone.output import Output
+from services.standalone.plan import Plan, make_plan
+from services.standalone.settings import StandaloneSettings
+from services.standalone.state import AlreadyRunningError, ServiceState, SystemState, only_one, write_state
+from services.standalone.supervisor import Supervisor, given_up
+
+FOLDER: Final = Path(".pipai")
+"""Where everything the running system keeps is, below the working directory."""
+
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+USAGE: Final = 2
+
+
+def up() -> int:
+    """Start everything and return when it was stopped: 0, or 2 with one sentence when it cannot run here."""
+    began = time.monotonic()
+    try:
+        with only_one(FOLDER):
+            plan = make_plan(StandaloneSettings(), FOLDER)
+            return asyncio.run(_serve(plan, began))
+    except ValidationError as error:
+        problem = "; ".join(_told(detail["loc"], detail["msg"]) for detail in error.errors())
+    except (AlreadyRunningError, EmbeddedError) as error:
+        problem = str(error)
+    sys.stderr.write(f"{problem}\n")
+    return USAGE
+
+
+async def _serve(plan: Plan, began: float) -> int:
+    output = Output(FOLDER / "logs")
+    ready = False
+
+    def record(children: list[Child]) -> None:
+        services = [
+            ServiceState(
+                name=child.service.name,
+                state=child.state.value,
+                pid=child.pid,
+                restarts=child.restarts,
+                address=child.service.address,
+            )
+            for child in children
+        ]
+        write_state(FOLDER, SystemState(pid=os.getpid(), address=plan.web_address, ready=ready, services=services))
+
+    def when_ready() -> None:
+        nonlocal ready
+        ready = True
+        record(supervisor.children)
+        output.show(_table(plan, supervisor.children, time.monotonic() - began))
+
+    supervisor = Supervisor(plan.stages, output, record)
+    loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, supervisor.stop)
+    output.say(f"starting {', '.join(child.service.name for child in supervisor.children)}")
+    try:
+        await supervisor.run(when_ready)
+        output.say("stopped")
+    finally:
+        output.close()
+    return 0
+
+
+def _table(plan: Plan, children: list[Child], seconds: float) -> str:
+    width = max(len(name) for name, _ in plan.table)
+    rows = [f"  {name:<{width}}  {value}" for name, value in plan.table]
+    dead = given_up(children)
+    running = [child for child in children if child.state is State.READY]
+    head = f"PIP AI Stream: {len(running)} services ready after {seconds:.1f} s"
+    if dead:
+        head += f"; not running: {', '.join(dead)} (./run logs {dead[0]})"
+    return "\n".join(["", head, "", *rows, ""])
+
+
+def _told(where: tuple[int | str, ...], what: str) -> str:
+    name = ".".join(str(part) for part in where).upper()
+    return f"{name}: {what.removeprefix('Value error, ')}" if name else what.removeprefix("Value error, ")

@@ -1,0 +1,136 @@
+"""What all tests stand on: a real Redis, a real Temporal, waiting without sleeping, and named left-outs."""
+
+import asyncio
+import os
+import secrets
+import shutil
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from inspect import isawaitable
+from typing import Any, TypeVar, cast, overload
+
+import pytest
+from redis import Redis
+
+from core.log.keys import Keys
+from services.standalone.checks import SUMMARY, required
+from services.standalone.embedded import redis_server, temporal_server
+from tests.docker_redis import docker_redis
+
+NEEDS = {"chromium": "chromium", "node": "node"}
+"""Marker → the program that tests with this marker drive."""
+
+LEFT_OUT = pytest.StashKey[Counter[str]]()
+
+T = TypeVar("T")
+
+
+@overload
+async def wait_until(
+    condition: Callable[[], Awaitable[T]],
+    timeout: float = ...,  # noqa: ASYNC109
+    message: str = ...,
+) -> T: ...
+@overload
+async def wait_until(
+    condition: Callable[[], T],
+    timeout: float = ...,  # noqa: ASYNC109
+    message: str = ...,
+) -> T: ...
+async def wait_until(
+    condition: Callable[[], Any],
+    timeout: float = 10,  # noqa: ASYNC109 - it is the point of this function
+    message: str = "the condition did not come true",
+) -> Any:
+    """Ask `condition` again and again until its answer is true, and return that answer.
+
+    Fails the test with `message` and the last answer when that takes longer than `timeout` seconds.
+    """
+    answer: Any = None
+    try:
+        async with asyncio.timeout(timeout):
+            while True:
+                answer = condition()
+                if isawaitable(answer):
+                    answer = await answer
+                if answer:
+                    return answer
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        pytest.fail(f"{message} (within {timeout} s; last answer: {answer!r})")
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis of this test run: a container where Docker has the image, else a process of this machine."""
+    with docker_redis() as url:
+        if url is not None:
+            yield url
+            return
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server.address
+
+
+@pytest.fixture(scope="session")
+def temporal_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`host:port` of a Temporal dev server of this test run."""
+    with temporal_server(tmp_path_factory.mktemp("temporal")) as server:
+        yield server.address
+
+
+@pytest.fixture
+def key_prefix(redis_url: str) -> Iterator[str]:
+    """A `KEY_PREFIX` of this test alone. A key that stays forever by mistake fails the test."""
+    prefix = f"t{secrets.token_hex(6)}"
+    yield prefix
+    keys = Keys(prefix=prefix)
+    connection = cast("Any", Redis)  # redis-py leaves its keyword arguments untyped
+    with connection.from_url(redis_url, decode_responses=True) as redis:
+        left: list[str] = list(redis.scan_iter(match=f"*{prefix}*", count=1000))
+        forever = [key for key in left if redis.ttl(key) == -1 and not _is_permanent(keys, key)]
+        if left:
+            redis.delete(*left)
+    assert not forever, f"keys without a TTL: {sorted(forever)}"
+
+
+def _is_permanent(keys: Keys, key: str) -> bool:
+    """Whether `keys`, with any number of partitions a test may have chosen, names this key as permanent."""
+    return any(Keys(keys.prefix, partitions).is_permanent(key) for partitions in (1, 2, 4, 8, 16))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[LEFT_OUT] = Counter()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what this machine has no program for; with CI=true such a test stays, and fails."""
+    if required():
+        return
+    left_out = [item for item in items if _missing_program(item)]
+    if not left_out:
+        return
+    config.stash[LEFT_OUT].update(str(_missing_program(item)) for item in left_out)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    missing = _missing_program(item)
+    if missing:
+        pytest.fail(f"this test needs {missing}, which is not on PATH; with CI=true it is required")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in os.environ.get(SUMMARY, "").splitlines():
+        terminalreporter.write_line(line, red=line.startswith("failed"), yellow=line.startswith("left out"))
+    left_out = terminalreporter.config.stash[LEFT_OUT]
+    if left_out:
+        told = ", ".join(f"{count} tests (no {program})" for program, count in sorted(left_out.items()))
+        terminalreporter.write_line(f"left out: {told}", yellow=True)
+
+
+def _missing_program(item: pytest.Item) -> str | None:
+    for marker, program in NEEDS.items():
+        if item.get_closest_marker(marker) and shutil.which(program) is None:
+            return program
+    return None

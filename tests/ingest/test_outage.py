@@ -1,0 +1,100 @@
+"""Redis goes away and comes back; Redis that does not keep what it takes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from redis import Redis
+from structlog.testing import capture_logs
+
+from core.runtime.redis import EvictingRedisError
+from services.ingest.main import build
+from services.ingest.settings import IngestSettings
+from services.standalone.embedded import Server, redis_server
+from tests.conftest import wait_until
+from tests.ingest.conftest import Serve
+
+EVENT = {"step": "s", "progress": 1}
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[Server]:
+    """A Redis this test may kill; not started yet."""
+    server = redis_server(tmp_path / "redis")
+    yield server
+    server.stop()
+
+
+async def _publish(client: httpx2.AsyncClient) -> httpx2.Response:
+    return await client.post("/stream/publish/workflow/w", json=EVENT)
+
+
+async def _ready(client: httpx2.AsyncClient) -> bool:
+    return (await client.get("/readyz")).status_code == 200
+
+
+async def test_redis_away_is_a_503_and_a_202_again_when_it_is_back(serve: Serve, own_redis: Server) -> None:
+    own_redis.start()
+    with capture_logs() as lines:
+        async with serve(redis_url=own_redis.address) as client:
+            assert (await _publish(client)).status_code == 202
+            own_redis.kill()
+            for _ in range(2):
+                refused = await _publish(client)
+                assert refused.status_code == 503
+                assert refused.headers["retry-after"] == "1"
+                assert refused.headers["content-type"] == "application/problem+json"
+                assert refused.json()["type"] == "/problems/log-unavailable"
+                assert str(own_redis.port) not in refused.text
+            own_redis.start()
+            assert (await _publish(client)).json()["offset"] == 2
+
+    told = [line["event"] for line in lines if line["event"].startswith("stream log")]
+    assert told == ["stream log is away", "stream log is back"]
+
+
+async def test_it_starts_without_redis_and_is_ready_when_redis_is(serve: Serve, own_redis: Server) -> None:
+    async with serve(redis_url=own_redis.address) as client:
+        assert (await client.get("/livez")).status_code == 200
+        not_ready = await client.get("/readyz")
+        assert not_ready.status_code == 503
+        assert "Redis does not answer" in not_ready.json()["detail"]
+        assert (await _publish(client)).status_code == 503
+        own_redis.start()
+        await wait_until(lambda: _ready(client))
+        assert (await _publish(client)).status_code == 202
+
+
+def _let_it_evict(server: Server) -> None:
+    with Redis.from_url(server.address) as redis:
+        redis.config_set("maxmemory", "100mb")
+        redis.config_set("maxmemory-policy", "allkeys-lru")
+
+
+async def test_it_does_not_start_on_a_redis_that_evicts(own_redis: Server, storage: Path) -> None:
+    own_redis.start()
+    _let_it_evict(own_redis)
+    values: dict[str, Any] = {"redis_url": own_redis.address, "storage_url": storage.as_uri()}
+    with pytest.raises(EvictingRedisError, match="set it to noeviction"):
+        async with build(IngestSettings(**values)).lifespan():
+            pass
+
+
+async def test_a_redis_that_comes_late_and_evicts_gets_no_events(serve: Serve, own_redis: Server) -> None:
+    async with serve(redis_url=own_redis.address) as client:
+        own_redis.start()
+        _let_it_evict(own_redis)
+        assert (await _publish(client)).status_code == 503
+        assert "noeviction" in (await client.get("/readyz")).json()["detail"]
+
+
+def test_building_the_service_contacts_nobody(tmp_path: Path) -> None:
+    """Nobody listens on these ports; anything that connected would fail."""
+    values: dict[str, Any] = {
+        "redis_url": "redis://127.0.0.1:1",
+        "temporal_address": "127.0.0.1:1",
+        "storage_url": tmp_path.as_uri(),
+    }
+    assert build(IngestSettings(**values)).name == "ingest"
