@@ -13,11 +13,11 @@ import pytest
 from redis import Redis
 
 from core.log.keys import Keys
-from services.standalone.checks import SUMMARY, required
+from services.standalone import checks
 from services.standalone.embedded import redis_server, temporal_server
 from tests.docker_redis import docker_redis
 
-NEEDS = {"chromium": "chromium", "node": "node"}
+NEEDS = {"chromium": "chromium", "nginx": "nginx", "node": "node"}
 """Marker → the program that tests with this marker drive."""
 
 LEFT_OUT = pytest.StashKey[Counter[str]]()
@@ -104,7 +104,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what this machine has no program for; with CI=true such a test stays, and fails."""
-    if required():
+    if checks.required():
         return
     left_out = [item for item in items if _missing_program(item)]
     if not left_out:
@@ -120,13 +120,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail(f"this test needs {missing}, which is not on PATH; with CI=true it is required")
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A check that failed before the tests makes the whole run fail."""
+    if checks.FAILED in os.environ.get(checks.SUMMARY, "") and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for line in os.environ.get(SUMMARY, "").splitlines():
-        terminalreporter.write_line(line, red=line.startswith("failed"), yellow=line.startswith("left out"))
+    for line in os.environ.get(checks.SUMMARY, "").splitlines():
+        terminalreporter.write_line(line, red=line.startswith(checks.FAILED))
     left_out = terminalreporter.config.stash[LEFT_OUT]
     if left_out:
         told = ", ".join(f"{count} tests (no {program})" for program, count in sorted(left_out.items()))
-        terminalreporter.write_line(f"left out: {told}", yellow=True)
+        terminalreporter.write_line(f"{checks.LEFT_OUT}{told}", yellow=True)
 
 
 def _missing_program(item: pytest.Item) -> str | None:

@@ -1,5 +1,7 @@
 """Running an app as a process of its own."""
 
+import signal
+import sys
 from typing import Final
 
 import uvicorn
@@ -18,7 +20,7 @@ def serve(app: FastAPI, settings: Settings, *, service: str, host: str, port: in
 
     ``metrics_port`` is where ``/metrics`` goes unless the settings say otherwise.
     """
-    configure_logging(service, debug=settings.debug)
+    configure_logging(service, settings)
     wanted = metrics_port if settings.metrics_port is None else settings.metrics_port
     try:
         with metrics_server(settings.metrics_host, wanted):

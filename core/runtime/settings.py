@@ -3,7 +3,7 @@
 Each service adds its own in a subclass. Names are the environment variables' names in lower case.
 """
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import quote, urlsplit
 
 from pydantic import Field, SecretStr, model_validator
@@ -46,6 +46,9 @@ class Settings(BaseSettings):
         7 * 24 * 3600
     )
     debug: Annotated[bool, Field(description="Log each event's way.")] = False
+    log_format: Annotated[
+        Literal["json", "text"], Field(description="Log lines as JSON objects, or as text for people.")
+    ] = "json"
     metrics_port: Annotated[
         int | None,
         Field(description="Port of /metrics; each service has its own default.", ge=0, le=65535),

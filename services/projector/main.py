@@ -49,7 +49,7 @@ async def _serve(settings: ProjectorSettings) -> None:
 def main() -> int:
     """Run until told to stop; 1 when Redis cannot be used."""
     settings = ProjectorSettings()
-    configure_logging("projector", debug=settings.debug)
+    configure_logging("projector", settings)
     try:
         uvloop.run(_serve(settings))
     except (RedisError, EvictingRedisError, PortBusyError) as error:

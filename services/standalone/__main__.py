@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     logs_parser.add_argument("service", nargs="?")
     logs_parser.add_argument("-f", "--follow", action="store_true")
     if arguments[:1] == ["test"]:
-        return run_checks(arguments[1:])
+        run_checks(arguments[1:])
     chosen = parser.parse_args(arguments)
     match chosen.command:
         case "up":

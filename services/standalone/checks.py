@@ -7,10 +7,11 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 SUMMARY: Final = "CHECKS_SUMMARY"
-"""Variable that tells pytest what to print before its closing line, so that this line stays the last."""
+"""Variable that tells pytest what to print before its closing line, so that this line stays the last. A line that
+begins with `FAILED` makes the run fail."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,12 @@ CHECKS: Final = (
     Check("pyright", ("pyright",), needs="node"),
 )
 
-PYTEST: Final = ("-m", "pytest")
+LEFT_OUT: Final = "left out: "
+FAILED: Final = "failed before the tests: "
 
 
-def run_checks(pytest_arguments: list[str]) -> int:
-    """Run all checks and tests; with arguments only pytest, with these. 0 when nothing failed."""
+def run_checks(pytest_arguments: list[str]) -> NoReturn:
+    """Run all checks, then become pytest, which fails too when a check did; with arguments only pytest, with these."""
     failed: list[str] = []
     left_out: list[str] = []
     for check in () if pytest_arguments else CHECKS:
@@ -42,13 +44,10 @@ def run_checks(pytest_arguments: list[str]) -> int:
             left_out.append(f"{check.name} (no {check.needs})")
         elif not _passes(check):
             failed.append(check.name)
-    summary = [f"left out: {', '.join(left_out)}"] if left_out else []
-    summary += [f"failed before the tests: {', '.join(failed)}"] if failed else []
+    summary = [f"{LEFT_OUT}{', '.join(left_out)}"] if left_out else []
+    summary += [f"{FAILED}{', '.join(failed)}"] if failed else []
     environment = {**os.environ, SUMMARY: "\n".join(summary)}
-    tests = subprocess.run(  # noqa: S603
-        [sys.executable, *PYTEST, *pytest_arguments], env=environment, check=False
-    )
-    return tests.returncode or bool(failed)
+    os.execve(sys.executable, [sys.executable, "-m", "pytest", *pytest_arguments], environment)  # noqa: S606
 
 
 def required() -> bool:

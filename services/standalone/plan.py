@@ -62,7 +62,7 @@ def make_plan(settings: StandaloneSettings, folder: Path) -> Plan:
     """
     ports = choose_ports(settings)
     servers: list[Service] = []
-    shared: dict[str, str] = {}
+    shared: dict[str, str] = {"LOG_FORMAT": settings.log_format}
     redis = external_redis(settings)
     if redis is None:
         server = redis_server(folder / "redis", settings.redis_port)
@@ -153,7 +153,7 @@ def _own_services(
         return _python(name, ["-m", f"services.{name}"], port, shared)
 
     web = ["-m", "uvicorn", "main:app", "--host", settings.host, "--port", str(ports.web)]
-    web += ["--timeout-graceful-shutdown", str(GRACEFUL_SECONDS), "--no-access-log"]
+    web += ["--timeout-graceful-shutdown", str(GRACEFUL_SECONDS), "--no-access-log", "--no-server-header"]
     services = [module("projector", ports.projector_metrics)]
     if with_worker:
         services.append(module("worker", ports.worker_metrics))

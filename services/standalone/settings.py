@@ -1,7 +1,7 @@
 """Settings of the whole system on one machine."""
 
 from ipaddress import ip_address
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -11,6 +11,9 @@ from core.runtime.settings import Settings
 class StandaloneSettings(Settings):
     """What `./run up` decides beyond what every process shares."""
 
+    log_format: Annotated[
+        Literal["json", "text"], Field(description="Log lines as JSON objects, or as text for people.")
+    ] = "text"
     host: Annotated[str, Field(description="Loopback address the pages and the API are served on.")] = "127.0.0.1"
     port: Annotated[int, Field(description="Port of the pages and the API; 0 takes any free one.", ge=0, le=65535)] = (
         8000

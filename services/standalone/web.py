@@ -19,7 +19,7 @@ from services.ingest.settings import IngestSettings
 def create_web() -> FastAPI:
     """The app of ``uvicorn main:app``, set up from the environment."""
     api = ApiSettings()
-    configure_logging("web", debug=api.debug)
+    configure_logging("web", api)
     return create_app(
         _metrics(api),
         build_ingest(IngestSettings()),

@@ -41,7 +41,7 @@ async def _serve(settings: WorkerSettings, target: ClientConnectConfig) -> None:
 def main() -> int:
     """Run until told to stop; 2 when nothing says where Temporal is, 1 when the worker cannot go on."""
     settings = WorkerSettings()
-    configure_logging("worker", debug=settings.debug)
+    configure_logging("worker", settings)
     target = temporal_target(settings)
     if target is None:
         get_logger().error("Temporal is not configured: set TEMPORAL_ADDRESS to its host:port")

@@ -1,12 +1,13 @@
 """The page on the real system: a person drops a PDF and watches."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, FilePayload, expect
 
-from tests.system.running import RunningSystem
+from tests.system.running import System
 from tests.worker.samples import make_pdf
 
 from .conftest import ConsoleErrors
@@ -14,17 +15,15 @@ from .conftest import ConsoleErrors
 pytestmark = [pytest.mark.chromium, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
 
-@pytest.fixture
-def system(tmp_path: Path) -> Iterator[RunningSystem]:
-    with RunningSystem(tmp_path) as system:
+@pytest_asyncio.fixture(loop_scope="session")
+async def system(tmp_path: Path) -> AsyncIterator[System]:
+    async with System(tmp_path) as system:
         yield system
 
 
-async def test_a_dropped_pdf_moves_to_its_result(
-    browser: Browser, console: ConsoleErrors, system: RunningSystem
-) -> None:
+async def test_a_dropped_pdf_moves_to_its_result(browser: Browser, console: ConsoleErrors, system: System) -> None:
     """Upload, live steps, AI text and result on the page; reloaded, the page shows the finished run again."""
-    async with await browser.new_context(base_url=system.url) as context:
+    async with await browser.new_context(base_url=system.address) as context:
         page = await context.new_page()
         page.set_default_timeout(30_000)
         page.on("console", console.hear)

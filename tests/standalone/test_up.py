@@ -9,7 +9,7 @@ import psutil
 
 from tests.conftest import wait_until
 from tests.standalone.conftest import lives
-from tests.standalone.system import System, command, environment
+from tests.system.running import System, command, environment
 
 
 def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:

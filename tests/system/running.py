@@ -1,85 +1,97 @@
-"""The whole system as a user starts it, in a folder and on ports of its own."""
+"""The real system as a process of its own, on free ports and in a folder of its own."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any, Self, cast
+from types import TracebackType
+from typing import Self
 
-from services.standalone.embedded import next_free_port
+from services.standalone.state import SystemState, read_state
+from tests.conftest import wait_until
 
-_CLEARED = {"REDIS_URL", "UPSTASH_REDIS_REST_URL", "TEMPORAL_ADDRESS", "TEMPORAL_PROFILE", "OPENAI_BASE_URL"}
+NOT_OURS = ("REDIS_", "UPSTASH_", "TEMPORAL_", "STORAGE_", "OPENAI_", "METRICS_", "STREAM_", "KEY_")
+FREE_PORTS = {"PORT": "0", "METRICS_PORT": "0", "REDIS_PORT": "0", "TEMPORAL_PORT": "0", "TEMPORAL_UI_PORT": "0"}
 
 
-class RunningSystem:
-    """``./run up``: `begin` it, `end` it like Ctrl-C, `kill` it like a crash; the data stays in ``folder``."""
+def environment(**settings: str) -> dict[str, str]:
+    """The environment without any setting of the system, then free ports, then the given settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
+    return {**kept, **FREE_PORTS, **settings}
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._port = next_free_port(0)
+
+def command(*arguments: str) -> list[str]:
+    """What `./run` hands over to."""
+    return [sys.executable, "-m", "services.standalone", *arguments]
+
+
+class System:
+    """`./run up` in `folder`: `async with System(folder) as system` waits until all is ready, and stops it."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self._settings = settings
+        self._terminal = folder / "terminal.txt"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+    def state(self) -> SystemState:
+        """What `./run status` knows."""
+        state = read_state(self.folder / ".pipai")
+        assert state is not None
+        return state
 
     @property
-    def redis_url(self) -> str:
-        state = cast("dict[str, Any]", json.loads((self._folder / ".pipai" / "run.json").read_text(encoding="utf-8")))
-        return next(service["address"] for service in state["services"] if service["name"] == "redis")
+    def address(self) -> str:
+        """`http://host:port` of pages and API."""
+        return self.state.address
 
-    def service_pids(self) -> dict[str, int]:
-        state = cast("dict[str, Any]", json.loads((self._folder / ".pipai" / "run.json").read_text(encoding="utf-8")))
-        return {service["name"]: service["pid"] for service in state["services"]}
+    @property
+    def shown(self) -> str:
+        """What a person at the terminal has seen so far."""
+        return self._terminal.read_text()
 
-    def output(self) -> str:
-        return (self._folder / "up.log").read_text(encoding="utf-8")
-
-    def begin(self, seconds: float = 90) -> None:
-        """Start it and return when it says that all is ready."""
-        kept = {name: value for name, value in os.environ.items() if name not in _CLEARED}
-        ports = {"PORT": str(self._port), "METRICS_PORT": "0", "REDIS_PORT": "0", "TEMPORAL_PORT": "0"}
-        with (self._folder / "up.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "services.standalone", "up"],
-                cwd=self._folder,
-                env={**kept, **ports, "TEMPORAL_UI_PORT": "0"},
-                stdout=log,
-                stderr=subprocess.STDOUT,
+    async def start(self, seconds: float = 90) -> None:
+        """Start it, and wait until all is ready."""
+        with self._terminal.open("ab") as terminal:
+            self._process = subprocess.Popen(  # noqa: ASYNC220
+                command("up"),
+                cwd=self.folder,
+                env=environment(**self._settings),
                 stdin=subprocess.DEVNULL,
+                stdout=terminal,
+                stderr=terminal,
             )
-        deadline = time.monotonic() + seconds
-        while "services ready after" not in self.output():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"the system does not come up:\n{self.output()}")
-            time.sleep(0.05)
+        await wait_until(self._is_ready, seconds, "the system did not become ready")
 
-    def end(self) -> int:
-        """Stop it as Ctrl-C does; returns its exit code."""
-        if self._process is None:
-            return 0
-        self._process.send_signal(signal.SIGINT)
-        return self._wait()
+    async def stop(self) -> int:
+        """Ctrl-C, and the exit code."""
+        assert self._process
+        process, self._process = self._process, None
+        process.send_signal(signal.SIGINT)
+        await wait_until(lambda: process.poll() is not None, 10, "the system did not stop")
+        return process.wait()
 
     def kill(self) -> None:
-        """End ``./run`` without a chance to clean up."""
-        if self._process is not None:
+        """SIGKILL to the supervisor alone."""
+        if self._process:
             self._process.kill()
-            self._wait()
+            self._process.wait()
+            self._process = None
 
-    def _wait(self) -> int:
-        if self._process is None:
-            return 0
-        code = self._process.wait(20)
-        self._process = None
-        return code
-
-    def __enter__(self) -> Self:
-        self.begin()
+    async def __aenter__(self) -> Self:
+        await self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.end()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process:
+            await self.stop()
+
+    def _is_ready(self) -> bool:
+        assert self._process
+        assert self._process.poll() is None, self.shown
+        state = read_state(self.folder / ".pipai")
+        return state is not None and state.ready and state.pid == self._process.pid

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.conftest import wait_until
-from tests.system.running import RunningSystem
+from tests.system.running import System
 from tests.worker.samples import make_pdf
 
 pytestmark = pytest.mark.timeout(240)
@@ -19,17 +19,17 @@ pytestmark = pytest.mark.timeout(240)
 
 async def test_a_pdf_is_analysed_before_the_viewers_eyes(tmp_path: Path) -> None:
     """Upload, curl, redis, views and health agree; after a crash of ``./run`` everything is still there."""
-    system = RunningSystem(tmp_path)
-    with system:
-        async with httpx2.AsyncClient(base_url=system.url, timeout=20) as client:
+    system = System(tmp_path)
+    async with system:
+        async with httpx2.AsyncClient(base_url=system.address, timeout=20) as client:
             answer = await client.post(
                 "/upload", files={"file": ("survey.pdf", make_pdf(12), "application/pdf")}, data={"user_id": "ada"}
             )
             assert answer.status_code == 202, answer.text
             uploaded = cast("dict[str, str]", answer.json())
-            seen = _curl(f"{system.url}{uploaded['stream_url']}")
+            seen = _curl(f"{system.address}{uploaded['stream_url']}")
             _check_stream(seen)
-            await _check_redis(system.redis_url, seen, uploaded["workflow_id"])
+            await _check_redis(_redis_url(system), seen, uploaded["workflow_id"])
             health = cast("dict[str, Any]", (await client.get("/stream/health")).json())
             assert health["services"] == {"redis": "healthy", "temporal": "healthy"}
             view = cast("dict[str, Any]", (await client.get(f"/views/workflow/{uploaded['workflow_id']}")).json())
@@ -38,17 +38,16 @@ async def test_a_pdf_is_analysed_before_the_viewers_eyes(tmp_path: Path) -> None
             assert file["view"]["result"] == view["view"]["result"]
             user = cast("dict[str, Any]", (await client.get("/views/user/ada")).json())
             assert (user["view"]["counts"]["completed"], user["view"]["counts"]["active"]) == (2, 0)
-        pids = system.service_pids()
+        pids = [service.pid for service in system.state.services if service.pid is not None]
         system.kill()
-        await wait_until(lambda: not any(map(psutil.pid_exists, pids.values())), 20, f"still running: {pids}")
+        await wait_until(lambda: not any(map(psutil.pid_exists, pids)), 20, f"still running: {pids}")
 
-    with system:
-        async with httpx2.AsyncClient(base_url=system.url, timeout=20) as client:
-            again = cast("dict[str, Any]", (await client.get(f"/views/workflow/{uploaded['workflow_id']}")).json())
-            assert again == view
-            history = await client.get(f"/events/workflow/{uploaded['workflow_id']}", params={"limit": 1000})
-            events = cast("dict[str, Any]", history.json())["events"]
-            assert [event["pos"] for event in events] == list(range(1, len(events) + 1))
+    async with system, httpx2.AsyncClient(base_url=system.address, timeout=20) as client:
+        again = cast("dict[str, Any]", (await client.get(f"/views/workflow/{uploaded['workflow_id']}")).json())
+        assert again == view
+        history = await client.get(f"/events/workflow/{uploaded['workflow_id']}", params={"limit": 1000})
+        events = cast("dict[str, Any]", history.json())["events"]
+        assert [event["pos"] for event in events] == list(range(1, len(events) + 1))
 
 
 def _curl(url: str) -> list[dict[str, Any]]:
@@ -62,6 +61,10 @@ def _curl(url: str) -> list[dict[str, Any]]:
         if "event" in fields:
             events.append({"event": fields["event"], "id": fields.get("id"), "data": json.loads(fields["data"])})
     return events
+
+
+def _redis_url(system: System) -> str:
+    return next(service.address for service in system.state.services if service.name == "redis")
 
 
 def _check_stream(seen: list[dict[str, Any]]) -> None:
