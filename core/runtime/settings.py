@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     log_format: Annotated[
         Literal["json", "text"], Field(description="Log lines as JSON objects, or as text for people.")
     ] = "json"
+    cors_origins: Annotated[
+        str, Field(description="Origins whose pages may call the API, separated by commas; `*` for any.")
+    ] = ""
     metrics_port: Annotated[
         int | None,
         Field(description="Port of /metrics; each service has its own default.", ge=0, le=65535),
@@ -70,6 +73,10 @@ class Settings(BaseSettings):
         if self.redis_url is None and self.upstash_redis_rest_url and not self.upstash_redis_rest_token:
             raise ValueError("UPSTASH_REDIS_REST_URL is set but UPSTASH_REDIS_REST_TOKEN is not")
         return self
+
+    def allowed_origins(self) -> list[str]:
+        """The origins of ``cors_origins``."""
+        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
 
     def redis_address(self) -> str:
         """URL of the Redis to use, password included: never log it, see `core.runtime.redis.safe_address`."""

@@ -21,10 +21,3 @@ class ApiSettings(Settings):
     heartbeat_interval: Annotated[
         int, Field(description="Seconds between two comments on a quiet stream.", ge=1, le=300)
     ] = 15
-    cors_origins: Annotated[
-        str, Field(description="Origins whose pages may call the API, separated by commas; `*` for any.")
-    ] = ""
-
-    def allowed_origins(self) -> list[str]:
-        """The origins of ``cors_origins``."""
-        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]

@@ -11,7 +11,7 @@ DEFAULT_METRICS_PORT = 9401
 
 if __name__ == "__main__":
     settings = IngestSettings()
-    app = create_app(build(settings), title="PIP AI Stream: ingest")
+    app = create_app(build(settings), title="PIP AI Stream: ingest", cors_origins=settings.allowed_origins())
     sys.exit(
         serve(
             app,

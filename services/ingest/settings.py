@@ -17,7 +17,7 @@ class IngestSettings(Settings):
     port: Annotated[int, Field(description="Port ingest listens on.", ge=0, le=65535)] = 8001
     idempotency_window: Annotated[
         int, Field(description="Seconds a repeated event_id of a producer is recognised.", ge=60)
-    ] = 3600
+    ] = 600
     storage_url: StorageUrl = ""
     upload_max_bytes: Annotated[int, Field(description="Largest file that can be uploaded.", ge=1)] = 100 * 1024 * 1024
     upload_ttl: Annotated[
