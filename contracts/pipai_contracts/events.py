@@ -16,18 +16,24 @@ SCHEMA_VERSION: Final = 1
 MAX_EVENT_BYTES: Final = 256 * 1024
 """Largest JSON form of one event's data."""
 
+MAX_DEPTH: Final = 100
+"""Levels of lists and objects in metadata and results. JSON readers end at 200, and a view that cannot be read back
+would stop the events of everyone."""
 
-def _check_finite(value: Any) -> Any:
-    """Refuse numbers JSON cannot carry: ``1e400`` parses to infinity and could not be sent on unchanged."""
+
+def _check_json(value: Any, *, depth: int = 1) -> Any:
+    """Refuse what could not be sent on unchanged: ``1e400`` parses to infinity, and views nest deeper than events."""
     match value:
         case float() if not math.isfinite(value):
             raise ValueError("has a number that is too large or not a number")
+        case dict() | list() if depth > MAX_DEPTH:
+            raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
         case dict():
             for item in value.values():  # pyright: ignore[reportUnknownVariableType]
-                _check_finite(item)
+                _check_json(item, depth=depth + 1)
         case list():
             for item in value:  # pyright: ignore[reportUnknownVariableType]
-                _check_finite(item)
+                _check_json(item, depth=depth + 1)
         case _:
             pass
     return value  # pyright: ignore[reportUnknownVariableType]
@@ -38,8 +44,8 @@ def _shorten(value: float) -> float:
     return int(value) if value.is_integer() else value
 
 
-Json = Annotated[JsonValue, AfterValidator(_check_finite)]
-Metadata = Annotated[dict[str, JsonValue], AfterValidator(_check_finite)]
+Json = Annotated[JsonValue, AfterValidator(_check_json)]
+Metadata = Annotated[dict[str, JsonValue], AfterValidator(_check_json)]
 Progress = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, strict=True), AfterValidator(_shorten)]
 Step = Annotated[str, Field(min_length=1, max_length=200)]
 Status = Literal["pending", "running", "completed", "failed", "canceled", "terminated", "timed_out", "unknown"]

@@ -37,7 +37,7 @@ class Record:
     """An event of the log.
 
     ``source`` names the source stream partition, ``offset`` counts 1, 2, 3 … in it. ``envelope.user_id`` is the
-    topic's owner, filled in at append; ``data`` the event's JSON as it was appended.
+    topic's owner, filled in at append; ``data`` the event's JSON on one line.
     """
 
     source: str

@@ -52,8 +52,11 @@ class Source:
         return f"{self.companion}:owner:{topic.path}"
 
     def seen(self, topic: Topic, event_id: str) -> str:
-        """Where the event with this id was appended, for as long as a repeat is recognised."""
-        return f"{self.companion}:seen:{topic.path}:{event_id}"
+        """Where the event with this id was appended, for as long as a repeat is recognised.
+
+        Both ids may have colons: without the length two events could share a key, and one would be lost as a repeat.
+        """
+        return f"{self.companion}:seen:{len(topic.path)}:{topic.path}:{event_id}"
 
 
 @dataclass(frozen=True, slots=True)

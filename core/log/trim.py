@@ -24,7 +24,8 @@ class Trimmer:
 
         The checkpoint is the caller's own, so it may be older than the true one: then less is trimmed.
         """
-        if checkpoint_offset - self._trimmed_at.get(source, -_SLACK) < _SLACK:
+        grown = checkpoint_offset - self._trimmed_at.get(source, -_SLACK)
+        if 0 <= grown < _SLACK:  # offsets that went back, as after a flush, begin anew
             return
         await self._script(keys=[source.key, source.offset], args=[self._max_entries, checkpoint_offset])
         self._trimmed_at[source] = checkpoint_offset

@@ -122,6 +122,7 @@ def create_app(*services: HttpService, title: str, cors_origins: Sequence[str] =
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_fault)
     return app
 
 
@@ -176,4 +177,11 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     detail: Any = f"{request.method} {request.url.path}: {error.detail}"
     return problem_response(
         ProblemError(error.status_code, kind, str(error.detail), detail, headers=dict(error.headers or {}))
+    )
+
+
+async def _on_fault(_: Request, __: Exception) -> Response:
+    """The answer to a fault of ours; the exception itself goes on to the server, which logs it."""
+    return problem_response(
+        ProblemError(500, "internal", "Internal error", "the request could not be answered; the log says why")
     )

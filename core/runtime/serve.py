@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -16,11 +17,14 @@ GRACEFUL_SECONDS: Final = 3
 
 
 def serve(app: FastAPI, settings: Settings, *, service: str, host: str, port: int, metrics_port: int) -> int:
-    """Serve until told to stop; returns the exit code, 1 when a port is taken.
+    """Serve until told to stop; returns the exit code, 1 when the port of ``/metrics`` is taken.
 
-    ``metrics_port`` is where ``/metrics`` goes unless the settings say otherwise.
+    ``metrics_port`` is where that goes unless the settings say otherwise. When ``port`` itself is taken uvicorn says
+    so and exits.
     """
     configure_logging(service, settings)
+    # uvicorn raises the signal again after its own shutdown: without this a stop as asked looks like a crash.
+    signal.signal(signal.SIGTERM, _end)
     wanted = metrics_port if settings.metrics_port is None else settings.metrics_port
     try:
         with metrics_server(settings.metrics_host, wanted):
@@ -37,3 +41,7 @@ def serve(app: FastAPI, settings: Settings, *, service: str, host: str, port: in
         get_logger().error("service stops", service=service, reason=str(error))
         return 1
     return 0
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)

@@ -43,7 +43,8 @@ def fold_batch(
 ) -> Folded:
     """Fold the events, in their order, into ``loaded``.
 
-    An event that a view has heard of is skipped there. One whose folding raises is in no view at all.
+    An event that a view has heard of is skipped there. One whose folding raises, or whose view is not in ``loaded``,
+    is in no view at all.
     ``only``: leave every other topic alone.
     """
     working: dict[Topic, _Working] = {}
@@ -73,14 +74,17 @@ def _fold_one(
     for topic in topics_of(record):
         if only is not None and topic not in only:
             continue
-        work = working.get(topic) or _begin(loaded[topic])
+        work = working.get(topic) or _begin(topic, loaded)
         newest = work.heard.get(record.source)
         if newest is None or record.stream_id > newest:
             changes.append((topic, work, evolve(work.state, record)))
     return changes
 
 
-def _begin(stored: Stored) -> _Working:
+def _begin(topic: Topic, loaded: Mapping[Topic, Stored]) -> _Working:
+    stored = loaded.get(topic)
+    if stored is None:
+        raise ValueError(f"the stored view of {topic.path} cannot be read")
     return _Working(stored, stored.state, dict(stored.heard), stored.first)
 
 

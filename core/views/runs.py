@@ -75,6 +75,15 @@ def begin_run(view: ViewT, run_id: str | None) -> ViewT:
     )
 
 
+def follow_run(view: RunView, run_id: str | None) -> dict[str, str | None]:
+    """The ids after an event of ``run_id``: another run takes over, and stragglers of the one before are late."""
+    followed = run_id is not None and view.run_id is not None and run_id != view.run_id
+    return {
+        "run_id": run_id or view.run_id,
+        "previous_run_id": view.run_id if followed else view.previous_run_id,
+    }
+
+
 def fold_progress(
     view: ViewT,
     event: WorkflowProgress | AnalysisProgress,
@@ -88,11 +97,9 @@ def fold_progress(
     if view.status in TERMINAL:
         view = begin_run(view, run_id)
     status = status_of(event)
-    followed = run_id is not None and view.run_id is not None and run_id != view.run_id
     return view.model_copy(
         update={
-            "run_id": run_id or view.run_id,
-            "previous_run_id": view.run_id if followed else view.previous_run_id,
+            **follow_run(view, run_id),
             "user_id": user_id or view.user_id,
             "status": status,
             "step": event.step,

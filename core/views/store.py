@@ -1,6 +1,7 @@
 """Where views stand in Redis: loading, committing, and reading a topic's feed."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, cast
 
 from pydantic_core import from_json, to_json
@@ -41,12 +42,19 @@ class ViewStore:
         self._raise = load_script(redis, __file__, "raise.lua")
 
     async def load(self, topics: Sequence[Topic]) -> dict[Topic, Stored]:
-        """The views as they stand; `unheard_of` for a topic without one."""
+        """The views as they stand; `unheard_of` for a topic without one.
+
+        A view whose stored form no fold can read is left out: it must not stop the views it was asked for with.
+        """
         async with self._redis.pipeline(transaction=False) as pipe:
             for topic in topics:
                 pipe.hmget(self._keys.view(topic), "version", "pos", "first", "heard", "state")
             rows = cast("list[list[bytes | None]]", await pipe.execute())
-        return {topic: _stored(topic, row) for topic, row in zip(topics, rows, strict=True)}
+        views: dict[Topic, Stored] = {}
+        for topic, row in zip(topics, rows, strict=True):
+            with suppress(ValueError):
+                views[topic] = _stored(topic, row)
+        return views
 
     async def snapshot(self, topic: Topic, partition: int) -> Snapshot:
         """The view and its cursor, of one moment."""

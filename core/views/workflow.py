@@ -4,7 +4,7 @@ Its events come from two source streams, in no fixed order between them. So each
 view: ``ai`` belongs to the AI stream, the rest to the workflow stream. What both touch comes out the same either way.
 """
 
-from core.views.runs import begin_run, close_steps, fold_progress, is_late
+from core.views.runs import begin_run, close_steps, fold_progress, follow_run, is_late
 from pipai_contracts.events import AiProgress, TemporalStatus, WorkflowProgress
 from pipai_contracts.record import Record
 from pipai_contracts.views import MAX_AI_TEXT, TERMINAL, AiView, WorkflowView
@@ -22,18 +22,19 @@ def evolve(view: WorkflowView, record: Record) -> WorkflowView:
         case WorkflowProgress() as event:
             return fold_progress(view, event, envelope.run_id, envelope.user_id, envelope.time)
         case TemporalStatus() as event:
-            return _fold_temporal(view, event, envelope.run_id, envelope.time)
+            return _fold_temporal(view, event, record)
         case AiProgress() as event:
             return _fold_ai(view, event, record)
         case other:
             raise TypeError(f"{other.type} is no event of a workflow")
 
 
-def _fold_temporal(view: WorkflowView, event: TemporalStatus, run_id: str | None, time: str) -> WorkflowView:
+def _fold_temporal(view: WorkflowView, event: TemporalStatus, record: Record) -> WorkflowView:
     """Temporal's word ends a run its worker could not end; it begins one only when the view knows runs by id."""
-    updated = max(view.updated or time, time)
+    run_id, time = record.envelope.run_id, record.envelope.time
+    told = {"user_id": record.envelope.user_id or view.user_id, "updated": max(view.updated or time, time)}
     if event.status not in TERMINAL:
-        return view.model_copy(update={"updated": updated})
+        return view.model_copy(update=told)
     unknown_run = view.run_id is None and view.status in TERMINAL
     if unknown_run or is_late(view, run_id, begins=False):
         return view
@@ -41,13 +42,13 @@ def _fold_temporal(view: WorkflowView, event: TemporalStatus, run_id: str | None
         view = begin_run(view, run_id)
     return view.model_copy(
         update={
-            "run_id": run_id or view.run_id,
+            **told,
+            **follow_run(view, run_id),
             "status": event.status,
             "progress": 100 if event.status == "completed" else view.progress,
             "message": event.message or view.message,
             "steps": close_steps(view.steps, event.status, time),
             "started": view.started or time,
-            "updated": updated,
         }
     )
 

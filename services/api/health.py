@@ -58,7 +58,7 @@ class HealthCheck:
         try:
             async with asyncio.timeout(_ANSWER_WITHIN):
                 return await self._presence.active_streams()
-        except (RedisError, TimeoutError, OSError):
+        except (RedisError, TimeoutError, OSError, ValueError):
             return self._hub.active_streams
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 import anyio
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from core.log.keys import Keys, partition_of
 from core.runtime.logs import get_logger
@@ -22,6 +22,8 @@ from services.api.subscription import Signal, Subscription
 
 _READ: Final = 1_000
 _RETRY_SECONDS: Final = 0.5
+_SNAPSHOT_SECONDS: Final = 5.0
+"""Seconds a viewer waits for a state; the client's own retries on a Redis that hangs take three times as long."""
 
 log = get_logger()
 
@@ -38,6 +40,7 @@ class Hub:
         self._topics: dict[Topic, set[Subscription]] = {}
         self._positions: dict[int, int] = {}
         self._away: set[int] = set()
+        self._stopping = False
         self.shutdown = anyio.Event()
 
     @property
@@ -51,8 +54,16 @@ class Hub:
         return len(self._positions) == self._keys.partitions and not self._away
 
     async def snapshot(self, topic: Topic) -> Snapshot:
-        """The topic's view and cursor, as the store has them."""
-        return await self._store.snapshot(topic, partition_of(topic, self._keys.partitions))
+        """The topic's view and cursor, as the store has them.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer.
+        """
+        try:
+            async with asyncio.timeout(_SNAPSHOT_SECONDS):
+                return await self._store.snapshot(topic, partition_of(topic, self._keys.partitions))
+        except TimeoutError as error:
+            raise RedisTimeoutError(f"no answer within {_SNAPSHOT_SECONDS} s") from error
 
     @contextmanager
     def subscribe(self, topic: Topic) -> Generator[Subscription]:
@@ -66,6 +77,8 @@ class Hub:
         active.inc()
         if self._away:
             subscription.offer("degraded")
+        if self.shutdown.is_set():
+            subscription.offer("shutdown")
         try:
             yield subscription
         finally:
@@ -84,6 +97,8 @@ class Hub:
             try:
                 yield
             finally:
+                # On Python 3.11 a cancellation can get lost in redis-py's `wait_for`: the flag ends the reader then.
+                self._stopping = True
                 for reader in readers:
                     reader.cancel()
 
@@ -92,13 +107,14 @@ class Hub:
         self._signal_all("shutdown")
 
     async def _follow(self, partition: int) -> None:
-        while True:
+        while not self._stopping:
             try:
                 if partition not in self._positions:
                     self._positions[partition] = await self._end(partition)
+                    # Who joined meanwhile may have missed what came before this end.
+                    self._signal_partition(partition, "lost")
                 await self._read(partition)
-                self._came_back(partition)
-            except RedisError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is: a reader that ends would end all delivery
                 self._went_away(partition, error)
                 await asyncio.sleep(_RETRY_SECONDS)
 
@@ -110,6 +126,7 @@ class Hub:
         key = self._keys.changes(partition)
         position = self._positions[partition]
         reply = await self._blocking.xread({key: f"{position}-0"}, count=_READ, block=self._block_ms)
+        self._came_back(partition)
         rows = cast("list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]", reply)
         if not rows:
             end = await self._end(partition)
@@ -118,14 +135,21 @@ class Hub:
                 self._resync(partition, end)
             return
         for entry_id, fields in rows[0][1]:
-            number = StreamId.parse(entry_id).milliseconds
-            topic = topic_of(fields)
-            if number != self._positions[partition] + 1 or topic is None:
-                self._resync(partition, number)
-            else:
-                self._positions[partition] = number
-                self._hand_out(topic, fields)
+            self._take(partition, StreamId.parse(entry_id).milliseconds, fields)
         metrics.CHANGES.inc(len(rows[0][1]))
+
+    def _take(self, partition: int, number: int, fields: dict[bytes, bytes]) -> None:
+        follows = number == self._positions[partition] + 1
+        self._positions[partition] = number
+        try:
+            topic = topic_of(fields)
+            if topic is not None:
+                self._hand_out(topic, fields)
+                if follows:
+                    return
+        except (ValueError, LookupError, TypeError, AttributeError):
+            log.exception("stream change cannot be read", partition=partition, number=number)
+        self._resync(partition, number)
 
     def _hand_out(self, topic: Topic, fields: dict[bytes, bytes]) -> None:
         viewers = self._topics.get(topic)
@@ -144,15 +168,12 @@ class Hub:
         self._positions[partition] = position
         metrics.RESYNCS.inc()
         log.warning("stream viewers resync", partition=partition, position=position)
-        for topic, viewers in self._topics.items():
-            if partition_of(topic, self._keys.partitions) == partition:
-                for subscription in viewers:
-                    subscription.offer("lost")
+        self._signal_partition(partition, "lost")
 
-    def _went_away(self, partition: int, error: RedisError) -> None:
+    def _went_away(self, partition: int, error: Exception) -> None:
         metrics.REDIS_UP.set(0)
         if partition not in self._away:
-            log.warning("stream reading stops", partition=partition, error=str(error))
+            log.warning("stream reading stops", partition=partition, error=str(error) or repr(error))
             if not self._away:
                 self._signal_all("degraded")
             self._away.add(partition)
@@ -169,3 +190,9 @@ class Hub:
         for viewers in self._topics.values():
             for subscription in viewers:
                 subscription.offer(signal)
+
+    def _signal_partition(self, partition: int, signal: Signal) -> None:
+        for topic, viewers in self._topics.items():
+            if partition_of(topic, self._keys.partitions) == partition:
+                for subscription in viewers:
+                    subscription.offer(signal)

@@ -4,9 +4,9 @@ The specification's own clients look at ``progress`` and ``result`` of progress 
 ended they would otherwise never hear.
 """
 
+from pydantic_core import to_json
+
 from core.runtime.clock import now
-from pipai_contracts.envelope import encode_data
-from pipai_contracts.events import AnalysisProgress, WorkflowProgress
 from pipai_contracts.frames import encode_frame, wire_data
 from pipai_contracts.ids import Topic
 from pipai_contracts.views import RunView
@@ -20,6 +20,7 @@ def latest_progress(topic: Topic, view: RunView) -> list[bytes]:
     if error is None and view.status in {"failed", "terminated", "timed_out"}:
         error = view.message or view.status
     fields = {
+        f"{topic.kind}_id": topic.id,
         "step": view.step or view.status,
         "progress": view.progress,
         "message": view.message,
@@ -28,10 +29,7 @@ def latest_progress(topic: Topic, view: RunView) -> list[bytes]:
         "result": view.result,
         "metadata": view.metadata,
     }
-    event = (
-        WorkflowProgress.model_validate({"workflow_id": topic.id, **fields})
-        if topic.kind == "workflow"
-        else AnalysisProgress.model_validate({"file_id": topic.id, **fields})
-    )
-    data = wire_data(encode_data(event), timestamp=view.updated or now(), run_id=view.run_id)
-    return [encode_frame(event.type, data)]
+    # Not an event of the contracts: a view joins what several events brought, which may be more than one may have.
+    data = to_json({name: value for name, value in fields.items() if value is not None})
+    name = "workflow_progress" if topic.kind == "workflow" else "analysis_progress"
+    return [encode_frame(name, wire_data(data, timestamp=view.updated or now(), run_id=view.run_id))]

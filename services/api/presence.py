@@ -15,6 +15,8 @@ from services.api.hub import Hub
 
 _TELL_EVERY: Final = 2.0
 _FRESH_SECONDS: Final = 10.0
+_WITHDRAW_SECONDS: Final = 0.5
+"""At shutdown, on a Redis that hangs: after that others find out by themselves."""
 
 
 class Presence:
@@ -37,8 +39,10 @@ class Presence:
             yield
         finally:
             telling.cancel()
-            with suppress(RedisError):
-                await self._redis.hdel(self._key, self._name)
+            await asyncio.wait([telling], timeout=_WITHDRAW_SECONDS)
+            with suppress(RedisError, TimeoutError):
+                async with asyncio.timeout(_WITHDRAW_SECONDS):
+                    await self._redis.hdel(self._key, self._name)
 
     async def _keep_telling(self) -> None:
         while True:

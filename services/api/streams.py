@@ -39,7 +39,7 @@ def stream_routes(hub: Hub, settings: ApiSettings, viewer: Callable[[Topic], Vie
             headers={"Cache-Control": "no-store, private"},
             sep="\n",
             ping=settings.heartbeat_interval,
-            ping_message_factory=lambda: ServerSentEvent(comment="heartbeat"),
+            ping_message_factory=lambda: ServerSentEvent(comment="heartbeat", sep="\n"),
             shutdown_event=hub.shutdown,
             shutdown_grace_period=1.0,
         )

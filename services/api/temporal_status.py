@@ -7,11 +7,14 @@ from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from core.runtime.clock import now
+from core.runtime.logs import get_logger
 from core.runtime.temporal import CALL_TIMEOUT, LazyTemporal
 from pipai_contracts.events import Status
 from pipai_contracts.frames import TemporalAnswer
 from pipai_contracts.times import format_time
 from services.api import metrics
+
+log = get_logger()
 
 STATUS_OF: Final[dict[WorkflowExecutionStatus, Status]] = {
     WorkflowExecutionStatus.RUNNING: "running",
@@ -45,9 +48,13 @@ class TemporalQuery:
             missing = error.status == RPCStatusCode.NOT_FOUND
             metrics.TEMPORAL_UP.set(1 if missing else 0)
             return _unknown(workflow_id, "Temporal knows no such workflow" if missing else "Temporal cannot be asked")
-        except (TimeoutError, RuntimeError):
+        except TimeoutError:
             metrics.TEMPORAL_UP.set(0)
             return _unknown(workflow_id, "Temporal did not answer in time")
+        except Exception as error:  # noqa: BLE001 - the SDK raises many kinds; the viewer is told in any case
+            log.warning("stream temporal cannot be asked", error=str(error))
+            metrics.TEMPORAL_UP.set(0)
+            return _unknown(workflow_id, "Temporal cannot be asked")
         metrics.TEMPORAL_UP.set(1)
         return TemporalAnswer(
             timestamp=now(),

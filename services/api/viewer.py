@@ -6,9 +6,8 @@ the store, so positions decide throughout.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final, Literal, assert_never
 
 from redis.exceptions import RedisError
 
@@ -42,6 +41,12 @@ _PAGE: Final = 500
 _LINGER_SECONDS: Final = 2.0
 """How long a stream stays open after its run ended: a run that follows at once is seen without a reconnect."""
 
+_RETRY_SECONDS: Final = 1.0
+"""Until the state is asked for again after the store did not answer."""
+
+Doubt = Literal["epoch", "lost", "slow", "recovered"]
+"""Why the viewer may have missed something."""
+
 log = get_logger()
 
 
@@ -57,10 +62,11 @@ def has_ended(state: State | None) -> bool:
 
 @dataclass(slots=True)
 class _Place:
-    """How far the viewer has been told, and whether the run was over there."""
+    """How far the viewer has been told, whether the run was over there, and what is still to be found out."""
 
     cursor: Cursor
     ended: bool
+    doubt: Doubt | None = None
 
 
 class Viewer:
@@ -117,11 +123,15 @@ class Viewer:
         return frames
 
     async def _resume(self, snapshot: Snapshot, cursor: Cursor) -> list[bytes]:
+        return [self._connected(None, cursor), *await self._beyond(snapshot, cursor)]
+
+    async def _beyond(self, snapshot: Snapshot, cursor: Cursor) -> list[bytes]:
+        """What brings a viewer from the cursor to the snapshot: the events between, else a reset."""
         reason = _unusable(cursor, snapshot)
         missed = None if reason else await self._missed(cursor, snapshot)
         if missed is None:
-            return [self._connected(None, cursor), self._reset(snapshot, reason or "trimmed")]
-        return [self._connected(None, cursor), *(change.frame for change in missed)]
+            return [self._reset(snapshot, reason or "trimmed")]
+        return [change.frame for change in missed]
 
     async def _missed(self, cursor: Cursor, snapshot: Snapshot) -> list[Change] | None:
         """The events between the viewer's cursor and the snapshot; None when the feed no longer has them all."""
@@ -141,63 +151,79 @@ class Viewer:
 
     async def _live(self, subscription: Subscription, place: _Place) -> AsyncIterator[bytes]:
         while True:
-            items = await subscription.take(_LINGER_SECONDS if place.ended else None)
-            if not items and place.ended:
+            linger = _LINGER_SECONDS if place.ended else None
+            items = await subscription.take(linger if place.doubt is None else _RETRY_SECONDS)
+            if not items and place.doubt is not None:
+                for frame in await self._settle(place.doubt, place):
+                    yield frame
+            elif not items:
                 yield self._disconnected("completed", reconnect=False)
                 return
             for item in items:
-                match item:
-                    case bytes():
-                        yield item
-                    case Change():
-                        async for frame in self._pass_on(item, place):
-                            yield frame
-                    case "shutdown":
-                        yield self._disconnected("shutdown", reconnect=True)
-                        return
-                    case _:
-                        async for frame in self._tell(item, place):
-                            yield frame
+                for frame in await self._frames_of(item, place):
+                    yield frame
+                if item == "shutdown":
+                    return
 
-    async def _pass_on(self, change: Change, place: _Place) -> AsyncIterator[bytes]:
+    async def _frames_of(self, item: Change | Signal | bytes, place: _Place) -> list[bytes]:
+        match item:
+            case bytes():
+                return [item]
+            case Change():
+                return await self._pass_on(item, place)
+            case "lost" | "slow":
+                return await self._settle(item, place)
+            case "degraded":
+                return [self._error("degraded", "The event store cannot be reached; events arrive late.")]
+            case "recovered":
+                back = self._error("recovered", "The event store is back.")
+                return [back, *await self._settle(item, place)]
+            case "shutdown":
+                return [self._disconnected("shutdown", reconnect=True)]
+            case _:
+                assert_never(item)
+
+    async def _pass_on(self, change: Change, place: _Place) -> list[bytes]:
         """The change, unless the viewer has it; the state when something is missing before it."""
         epoch, pos = place.cursor
         if change.epoch == epoch and change.pos <= pos:
-            return
+            return []
         first = not epoch and change.pos == 1
-        if not first and (change.epoch != epoch or change.pos != pos + 1):
-            async for frame in self._start_over("epoch" if change.epoch != epoch else "lost", place):
-                yield frame
-            return
-        place.cursor = Cursor(change.epoch, change.pos)
-        place.ended = place.ended if change.ends is None else change.ends
-        yield change.frame
+        if first or (change.epoch == epoch and change.pos == pos + 1):
+            place.cursor = Cursor(change.epoch, change.pos)
+            place.ended = place.ended if change.ends is None else change.ends
+            return [change.frame]
+        return await self._settle("epoch" if epoch and change.epoch != epoch else "lost", place)
 
-    async def _tell(self, signal: Signal, place: _Place) -> AsyncIterator[bytes]:
-        match signal:
-            case "lost" | "slow":
-                async for frame in self._start_over(signal, place):
-                    yield frame
-            case "degraded":
-                yield self._error("degraded", "The event store cannot be reached; events arrive late.")
-            case "recovered":
-                yield self._error("recovered", "The event store is back.")
-                async for frame in self._start_over("lost", place):
-                    yield frame
-            case "shutdown":
-                return
-            case _:
-                assert_never(signal)
+    async def _settle(self, doubt: Doubt, place: _Place) -> list[bytes]:
+        """Look at the store for what the viewer missed: nothing, events, or the state as it is now.
 
-    async def _start_over(self, reason: ResetReason, place: _Place) -> AsyncIterator[bytes]:
-        """The state as it is now, unless the viewer turns out to have missed nothing."""
-        with suppress(RedisError):
+        When the store does not answer the doubt stays, and `_live` comes back to it.
+        """
+        try:
             snapshot = await self._hub.snapshot(self._topic)
-            if reason != "lost" or snapshot.cursor != place.cursor:
-                place.cursor, place.ended = snapshot.cursor, has_ended(snapshot.state)
-                yield self._reset(snapshot, reason)
-            return
-        yield self._error("degraded", "The event store cannot be reached; events may be missing until a reset.")
+            frames = await self._frames_after(doubt, snapshot, place.cursor)
+        except RedisError:
+            told, place.doubt = place.doubt is not None, doubt
+            return [] if told else [self._error("degraded", "The event store cannot be reached; events arrive late.")]
+        place.doubt = None
+        if frames:
+            place.cursor, place.ended = snapshot.cursor, has_ended(snapshot.state)
+        return frames
+
+    async def _frames_after(self, doubt: Doubt, snapshot: Snapshot, cursor: Cursor) -> list[bytes]:
+        match doubt:
+            case "recovered":
+                return await self._beyond(snapshot, cursor)
+            case "slow":
+                return [self._reset(snapshot, doubt)]
+            case "lost":
+                return [] if snapshot.cursor == cursor else [self._reset(snapshot, doubt)]
+            case "epoch":
+                # The same epoch: the change was an old one that the hub came to only now.
+                return [] if snapshot.cursor.epoch == cursor.epoch else [self._reset(snapshot, doubt)]
+            case _:
+                assert_never(doubt)
 
     def _connected(self, snapshot: Snapshot | None, cursor: Cursor) -> bytes:
         state = snapshot.state if snapshot else None

@@ -42,7 +42,8 @@ def view_routes(hub: Hub, store: ViewStore) -> APIRouter:
         snapshot = await load(Topic(DEFAULT_TENANT, kind, resource_id))
         etag = f'"{snapshot.cursor}"'
         headers = {"ETag": etag, "Cache-Control": "no-cache, private"}
-        if if_none_match is not None and etag in {tag.strip() for tag in if_none_match.split(",")}:
+        # A gateway that compresses makes the ETag a weak one: W/"…".
+        if if_none_match is not None and etag in {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}:
             return Response(status_code=304, headers=headers)
         if snapshot.state is None:
             raise RuntimeError("a loaded snapshot has a state")

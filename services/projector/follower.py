@@ -11,7 +11,7 @@ from core.log.keys import GROUP, Keys, Source
 from core.log.read import read_entries
 from core.log.trim import Trimmer
 from core.runtime.logs import get_logger
-from core.views.checkpoints import Checkpoint, Checkpoints
+from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints
 from pipai_contracts.record import StreamId
 from services.projector import metrics
 from services.projector.projection import Projection
@@ -61,11 +61,15 @@ class Follower:
             async with self._projecting:
                 checkpoint = await self._load_checkpoint()
                 fresh = [entry for entry in entries if entry.stream_id > checkpoint.stream_id]
-                if _follows(checkpoint, fresh):
-                    await self._project(fresh)
-                elif fresh:
+                hole = bool(fresh) and not _follows(checkpoint, fresh)
+                if hole:
+                    await self._reload_checkpoint()
                     await self._read_on(upto=fresh[-1].stream_id)
+                elif fresh:
+                    await self._project(fresh)
         await self._acknowledge([entry.stream_id for entry in entries])
+        if hole:  # what fills it may have been given out to nobody's ears, and would stay pending for ever
+            await self._clear_pending()
 
     async def catch_up(self) -> int:
         """Project what lies in the log beyond the checkpoint, and clear pending entries that are in the views.
@@ -73,8 +77,7 @@ class Follower:
         Returns how many events that were. Called at the start, and when the group stays silent about entries.
         """
         async with self._projecting:
-            self._checkpoint = None
-            await self._load_checkpoint()
+            await self._reload_checkpoint()
             count = await self._read_on(upto=None)
         metrics.CAUGHT_UP.labels(self.source.name).inc(count)
         await self._clear_pending()
@@ -82,7 +85,7 @@ class Follower:
 
     async def behind(self) -> float:
         """Seconds since the oldest event that is not in its views was appended; 0 when all are."""
-        checkpoint = await self._load_checkpoint()
+        checkpoint = await self._checkpoints.load(self.source)
         oldest = await read_entries(self._redis, self.source, after=checkpoint.stream_id, count=1)
         lag = 0.0
         if oldest:
@@ -104,27 +107,42 @@ class Follower:
             await self._project(entries)
             count += len(entries)
 
+    async def _reload_checkpoint(self) -> None:
+        """Take the checkpoint from Redis, not from memory: a rival may be further, and Redis may have gone back.
+
+        In the latter case views went back with it, so the same positions will stand for other events.
+        """
+        known, self._checkpoint = self._checkpoint or NOTHING, None
+        stored = await self._load_checkpoint()
+        if stored.stream_id < known.stream_id:
+            metrics.REGRESSED.labels(self.source.name).inc()
+            log.error("views went back", stream=self.source.key, known=str(known.stream_id), now=str(stored.stream_id))
+            await self._projection.begin_generation()
+
     async def _note_loss(self, checkpoint: Checkpoint, entries: Sequence[Entry]) -> None:
         """Count what is gone from the log for good. Viewers are told before they see what comes after the hole."""
         expected = checkpoint.offset + 1
-        lost = 0
+        lost = regressed = 0
         for entry in entries:
             if entry.offset == 0:
                 continue
             if entry.offset < expected:
-                metrics.REGRESSED.labels(self.source.name).inc()
-                log.warning("stream went back", stream=self.source.key, expected=expected, offset=entry.offset)
+                regressed += 1
+                log.error("stream went back", stream=self.source.key, expected=expected, offset=entry.offset)
             lost += max(entry.offset - expected, 0)
             expected = entry.offset + 1
         if lost:
-            metrics.LOST.labels(self.source.name).inc(lost)
             log.error("stream lost events", stream=self.source.key, lost=lost, after=str(checkpoint.stream_id))
+        if lost or regressed:
+            metrics.LOST.labels(self.source.name).inc(lost)
+            metrics.REGRESSED.labels(self.source.name).inc(regressed)
             await self._projection.begin_generation()
 
     async def _project(self, entries: Sequence[Entry]) -> None:
         log.debug("stream batch", stream=self.source.key, events=len(entries), first=str(entries[0].stream_id))
         await self._projection.project(self.source, entries)
-        offset = max((entry.offset for entry in entries[-1:]), default=0) or (await self._load_checkpoint()).offset
+        before = (await self._load_checkpoint()).offset
+        offset = next((entry.offset for entry in reversed(entries) if entry.offset), before)
         checkpoint = Checkpoint(offset, entries[-1].stream_id)
         await self._checkpoints.advance(self.source, checkpoint)
         self._checkpoint = checkpoint

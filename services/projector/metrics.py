@@ -9,7 +9,9 @@ PARKED: Final = Counter("pipai_parked_events_total", "Events parked as dead lett
 LOST: Final = Counter(
     "pipai_lost_events_total", "Events that were gone from the log before a projector saw them.", ["source"]
 )
-REGRESSED: Final = Counter("pipai_log_regressions_total", "Times the log went back to an earlier offset.", ["source"])
+REGRESSED: Final = Counter(
+    "pipai_log_regressions_total", "Times the log, or the views of it, went back to an earlier state.", ["source"]
+)
 MOVED: Final = Counter("pipai_moved_views_total", "Views another projector wrote first, folded again.")
 CAUGHT_UP: Final = Counter(
     "pipai_caught_up_events_total", "Events read from the log because the group did not deliver them.", ["source"]

@@ -65,7 +65,11 @@ class Projection:
                 await self._park(source, entry, unfit[entry.stream_id])
 
     async def begin_generation(self) -> None:
-        """Tell every viewer that data was lost: raise the generation of all view partitions."""
+        """Tell every viewer that data was lost: raise the generation of all view partitions.
+
+        Views in memory are forgotten: they may have heard of events that Redis no longer has in its own.
+        """
+        self._views.clear()
         for partition in range(self._keys.partitions):
             self._generations[partition] = await self._store.raise_generation(partition)
 
@@ -78,7 +82,10 @@ class Projection:
             if attempt:
                 await asyncio.sleep(random.uniform(0, 0.002 * min(attempt, 50)))  # noqa: S311 - jitter
             folded = fold_batch(records, await self._load(open_topics), only=open_topics)
-            failed = failed or folded.failed
+            failed += folded.failed
+            # Without this an event that one view refused could enter another when that is folded again.
+            refused = {record.stream_id for record, _ in folded.failed}
+            records = [record for record in records if record.stream_id not in refused]
             moved = await self._commit(folded.updates)
             metrics.MOVED.inc(len(moved))
             open_topics = moved
@@ -88,7 +95,7 @@ class Projection:
         missing = [topic for topic in topics if topic not in self._views]
         if missing:
             self._views.update(await self._store.load(missing))
-        return {topic: self._views[topic] for topic in topics}
+        return {topic: self._views[topic] for topic in topics if topic in self._views}
 
     async def _commit(self, updates: Sequence[Update]) -> set[Topic]:
         """Commit, and return the topics whose views another wrote first."""
@@ -109,6 +116,7 @@ class Projection:
         outcome = await self._store.commit(partition, self._generations[partition], updates)
         if outcome is None:
             del self._generations[partition]
+            self._views.clear()
             outcome = [False] * len(updates)
         moved: set[Topic] = set()
         for update, written in zip(updates, outcome, strict=True):

@@ -1,7 +1,7 @@
 """A projector: a FastStream subscriber per source, and a watch over what the group does not deliver."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
@@ -86,8 +86,11 @@ class Projector:
             yield
         finally:
             self.ready = False
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+            await _end([watch])
+            subscribers = list(self._subscribers.values())
+            reading = [task for subscriber in subscribers for task in subscriber.tasks]
+            await asyncio.gather(*(subscriber.stop() for subscriber in subscribers))
+            await _end(reading)  # FastStream does not wait for them: they would open connections nobody closes
             await self._broker.stop()
 
     def _subscribe(self, follower: Follower) -> None:
@@ -133,8 +136,16 @@ class Projector:
                     if await follower.behind() > _STRANDED_AFTER:
                         count = await follower.catch_up()
                         log.info("stream caught up", stream=follower.source.key, events=count)
-                except (RedisError, ContendedViewError) as error:
+                except Exception as error:  # noqa: BLE001 - a watch that ended would leave every source unwatched
                     log.warning("stream cannot be looked at", stream=follower.source.key, error=str(error))
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel the tasks until they have ended: a command that ends in that very moment swallows a cancellation."""
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=0.1)
 
 
 async def create_group(redis: Redis, source: Source) -> None:

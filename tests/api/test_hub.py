@@ -1,0 +1,196 @@
+"""Following the change feed: what its faults come to for viewers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+from structlog.testing import capture_logs
+
+from core.log.keys import Keys
+from core.runtime.redis import blocking_client, command_client
+from core.views.store import ViewStore
+from pipai_contracts.ids import Topic
+from services.api.hub import Hub
+from tests.api.conftest import Api, Producer, Serve
+from tests.api.fault_proxy import FaultProxy
+from tests.conftest import wait_until
+
+
+def _changes(producer: Producer) -> str:
+    return producer.keys.changes(0)
+
+
+async def test_a_change_feed_trimmed_past_its_reader_resets_who_missed_something(
+    serve: Serve, producer: Producer, proxy: FaultProxy
+) -> None:
+    await producer.progress("calm", 1)
+    async with (
+        serve(redis_url=proxy.url) as api,
+        api.watching("/stream/workflow/w") as missed,
+        api.watching("/stream/workflow/calm?cursor=0") as calm,
+    ):
+        await missed.next()
+        await calm.until(lambda frame: frame.pos == 1)
+        proxy.hold()
+        await producer.progress("w", 1)  # at most this one is in the reply that is held
+        await producer.progress("w", 2, 3, 4)
+        await producer.progress("calm", 2)
+        await producer.redis.xtrim(_changes(producer), maxlen=1, approximate=False)
+        proxy.release()
+        frames = await missed.until(lambda frame: frame.pos == 4)
+        assert frames[-1].event == "reset"
+        assert frames[-1].data["reason"] == "lost"
+        assert frames[-1].data["view"]["progress"] == 4
+        assert [frame.pos for frame in frames[:-1]] == list(range(1, len(frames)))
+
+        await producer.progress("w", 5)
+        assert (await missed.next()).pos == 5
+        await producer.progress("calm", 3)
+        assert [(await calm.next()).pos, (await calm.next()).pos] == [2, 3]
+        assert "reset" not in calm.events()
+
+
+async def test_a_deleted_change_feed_is_followed_from_its_new_beginning(api: Api, producer: Producer) -> None:
+    await producer.progress("w", 1, 2, 3)
+    async with api.watching("/stream/workflow/w") as stream:
+        await stream.next()
+        await stream.next()
+        await producer.redis.delete(_changes(producer))
+        await producer.progress("w", 4)
+        reset = await stream.next()
+        assert (reset.event, reset.data["reason"], reset.pos) == ("reset", "lost", 4)
+        await producer.progress("w", 5)
+        assert (await stream.next()).pos == 5
+
+
+async def test_a_change_feed_that_went_back_without_loss_resets_nobody(api: Api, producer: Producer) -> None:
+    await producer.progress("w", 1, 2, 3)
+    async with api.watching("/stream/workflow/w") as stream:
+        await stream.next()
+        await stream.next()
+        with capture_logs() as lines:
+            await producer.redis.delete(_changes(producer))
+            await wait_until(lambda: [line for line in lines if line["event"] == "stream viewers resync"])
+        await producer.progress("w", 4)
+        assert (await stream.next()).pos == 4
+        assert "reset" not in stream.events()
+
+
+async def test_a_raised_generation_resets_to_a_cursor_of_the_new_epoch(api: Api, producer: Producer) -> None:
+    await producer.progress("w", 1, 2)
+    async with api.watching("/stream/workflow/w") as stream, api.watching("/stream/workflow/new") as nobody:
+        connected = await stream.next()
+        await stream.next()
+        await nobody.next()
+        await producer.store.raise_generation(0)
+        reset = await stream.next()
+        assert (reset.event, reset.data["reason"], reset.pos) == ("reset", "lost", 2)
+        assert str(reset.id).split(".")[0] != str(connected.id).split(".")[0]
+
+        await producer.progress("w", 3)
+        following = await stream.next()
+        assert str(following.id) == f"{str(reset.id).split('.')[0]}.3"
+        await producer.progress("new", 1)
+        assert (await nobody.next()).pos == 1
+    async with api.watching("/stream/workflow/w", {"Last-Event-ID": str(connected.id)}) as stream:
+        await stream.next()
+        assert (await stream.next()).data["reason"] == "epoch"
+
+
+GARBLED: list[dict[str, str]] = [
+    {"foreign": "fields"},
+    {"topic": "no topic", "epoch": "x", "pos": "1", "event": "e", "data": "{}", "source": "1-0"},
+    {"topic": "default:workflow:w"},
+    {"topic": "default:workflow:w", "epoch": "x", "pos": "one", "event": "e", "data": "{}", "source": "1-0"},
+    {"topic": "default:workflow:w", "epoch": "x", "pos": "1", "event": "workflow_progress", "data": "{"},
+    {"topic": "default:workflow:w", "epoch": "x", "pos": "1", "event": "workflow_progress", "data": "[]"},
+    {"topic": "default:workflow:w", "epoch": "x", "pos": "1", "event": "temporal_status", "data": "{}"},
+    {"topic": "default:workflow:w", "epoch": "x", "pos": "1", "event": "a\nb", "data": "{}", "source": "1-0"},
+]
+
+
+async def test_a_change_that_cannot_be_read_does_not_stop_delivery(api: Api, producer: Producer) -> None:
+    async with api.watching("/stream/workflow/w") as stream:
+        await stream.next()
+        for index, entry in enumerate(GARBLED):
+            await producer.redis.xadd(_changes(producer), cast("dict[Any, Any]", entry), id=f"{2 * index + 1}-0")
+            await producer.progress("w", index)
+            frame = await stream.next()
+            assert (frame.event, frame.pos) == ("workflow_progress", index + 1), entry
+            assert (await api.client.get("/readyz")).status_code == 200
+
+
+async def test_a_change_feed_of_another_type_is_an_outage_that_ends_with_it(api: Api, producer: Producer) -> None:
+    async with api.watching("/stream/workflow/w") as stream:
+        await stream.next()
+        await producer.redis.set(_changes(producer), "not a stream")
+        assert (await stream.next()).data["code"] == "degraded"
+        assert (await api.client.get("/readyz")).status_code == 503
+        await producer.redis.delete(_changes(producer))
+        assert (await stream.next()).data["code"] == "recovered"
+        await producer.progress("w", 1)
+        assert (await stream.next()).pos == 1
+
+
+@pytest.fixture
+async def hub(redis_url: str, key_prefix: str) -> AsyncIterator[Hub]:
+    """A hub that does not run yet."""
+    redis, blocking, keys = command_client(redis_url), blocking_client(redis_url, 50), Keys(key_prefix)
+    yield Hub(redis, blocking, keys, ViewStore(redis, keys, feed_length=100, ttl=60), block_ms=50)
+    await redis.aclose()
+    await blocking.aclose()
+
+
+async def test_who_joins_before_the_hub_knows_its_place_is_told_to_look_again(hub: Hub) -> None:
+    """What came between their snapshot and the hub's first position would otherwise be missing in silence."""
+    with hub.subscribe(Topic("default", "workflow", "w")) as subscription:
+        async with hub.running():
+            assert await subscription.take(5) == ["lost"]
+
+
+async def test_who_joins_during_a_shutdown_is_told(hub: Hub) -> None:
+    async with hub.running():
+        topic = Topic("default", "workflow", "w")
+        with hub.subscribe(topic) as early:
+            await early.take(5)
+            hub.shutdown.set()
+            assert await early.take(5) == ["shutdown"]
+            with hub.subscribe(topic) as late:
+                assert await late.take(5) == ["shutdown"]
+
+
+async def test_a_cancellation_that_redis_py_swallows_does_not_keep_the_hub_running(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.11's `wait_for`, which redis-py sends with, can lose a cancellation."""
+    reading = asyncio.Event()
+
+    async def stubborn(*_: object, **__: object) -> list[object]:
+        reading.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return []
+        return []
+
+    monkeypatch.setattr(hub._blocking, "xread", stubborn)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    async with asyncio.timeout(5):
+        async with hub.running():
+            await reading.wait()
+
+
+async def test_old_changes_the_hub_comes_to_late_reset_nobody(api: Api, producer: Producer) -> None:
+    """Who joined after a generation was raised may still be handed changes of the epoch before."""
+    await producer.progress("w", 1)
+    old = {"topic": "default:workflow:w", "epoch": "0badc0de", "event": "workflow_progress", "source": "1-0"}
+    data = '{"workflow_id":"w","step":"work","progress":50}'
+    async with api.watching("/stream/workflow/w") as stream:
+        await stream.next()
+        await stream.next()
+        for number in (2, 3):
+            entry = {**old, "pos": str(number), "data": data}
+            await producer.redis.xadd(_changes(producer), cast("dict[Any, Any]", entry), id=f"{number}-0")
+        await producer.progress("w", 2)
+        following = await stream.next()
+    assert (following.event, following.pos, following.data["progress"]) == ("workflow_progress", 2, 2)

@@ -1,0 +1,154 @@
+"""Redis goes away, hangs, and comes back: viewers are told, and then get what they missed."""
+
+import asyncio
+
+import pytest
+
+from services.api import hub
+from services.standalone.embedded import Server
+from tests.api.conftest import Api, Producer, Serve, producing, projecting
+from tests.api.fault_proxy import FaultProxy
+from tests.api.stream import Stream
+from tests.conftest import wait_until
+
+
+async def _told(stream: Stream, code: str) -> None:
+    frame = await stream.next()
+    assert frame.event == "error"
+    assert frame.id is None
+    assert set(frame.data) == {"code", "message", "retryable", "timestamp"}
+    assert (frame.data["code"], frame.data["retryable"]) == (code, True)
+
+
+async def _ready(api: Api) -> bool:
+    return (await api.client.get("/readyz")).status_code == 200
+
+
+async def test_viewers_stay_through_a_restart_of_redis_and_miss_nothing(
+    serve: Serve, own_redis: Server, key_prefix: str
+) -> None:
+    own_redis.start()
+    async with (
+        serve(redis_url=own_redis.address) as api,
+        projecting(own_redis.address, key_prefix),
+        producing(own_redis.address, key_prefix) as producer,
+        api.watching("/stream/workflow/w") as stream,
+    ):
+        await stream.next()
+        await producer.progress("w", 1)
+        assert (await stream.next()).pos == 1
+        own_redis.stop()
+        await _told(stream, "degraded")
+        await _refused_while_away(api)
+        own_redis.start()
+        await _told(stream, "recovered")
+        await producer.progress("w", 2)
+        assert (await stream.next()).pos == 2
+        await wait_until(lambda: _ready(api))
+        assert (await api.client.get("/stream/health")).status_code == 200
+
+
+async def _refused_while_away(api: Api) -> None:
+    for path in ("/stream/workflow/w", "/stream/user/u?cursor=0", "/views/workflow/w", "/events/workflow/w"):
+        answer = await api.client.get(path)
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["type"] == "/problems/store-unavailable"
+    assert (await api.client.get("/readyz")).status_code == 503
+    assert (await api.client.get("/livez")).status_code == 200
+
+
+async def test_what_happened_meanwhile_comes_after_recovered(
+    serve: Serve, producer: Producer, proxy: FaultProxy
+) -> None:
+    """Only the api is cut off: producers and projectors go on."""
+    await producer.progress("quiet", 1)
+    async with (
+        serve(redis_url=proxy.url) as api,
+        api.watching("/stream/workflow/w") as stream,
+        api.watching("/stream/workflow/quiet") as quiet,
+    ):
+        await stream.next()
+        await quiet.next()
+        await quiet.next()
+        await producer.progress("w", 1)
+        assert (await stream.next()).pos == 1
+        await proxy.cut()
+        await _told(stream, "degraded")
+        await _told(quiet, "degraded")
+        await producer.progress("w", 2, 3, 4)
+        proxy.release()
+        await _told(stream, "recovered")
+        await _told(quiet, "recovered")
+        await producer.progress("w", 5)
+        assert [(await stream.next()).pos for _ in range(4)] == [2, 3, 4, 5]
+        await producer.progress("quiet", 2)
+        assert (await quiet.next()).pos == 2
+
+
+async def test_a_change_feed_trimmed_during_the_outage_costs_nobody_an_event(
+    serve: Serve, producer: Producer, proxy: FaultProxy
+) -> None:
+    """The viewer's own feed still has them."""
+    async with serve(redis_url=proxy.url) as api, api.watching("/stream/workflow/w") as stream:
+        await stream.next()
+        await proxy.cut()
+        await _told(stream, "degraded")
+        await producer.progress("w", 1, 2, 3, 4)
+        await producer.redis.xtrim(producer.keys.changes(0), maxlen=1, approximate=False)
+        proxy.release()
+        await _told(stream, "recovered")
+        await producer.progress("w", 5)
+        assert [(await stream.next()).pos for _ in range(5)] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.usefixtures("brief_farewell")
+async def test_a_run_that_ended_during_the_outage_ends_the_stream(
+    serve: Serve, producer: Producer, proxy: FaultProxy
+) -> None:
+    async with serve(redis_url=proxy.url) as api, api.watching("/stream/workflow/w") as stream:
+        await stream.next()
+        await proxy.cut()
+        await _told(stream, "degraded")
+        await producer.progress("w", 50, 100)
+        proxy.release()
+        assert [frame.event for frame in await stream.rest()] == [
+            "error",
+            "workflow_progress",
+            "workflow_progress",
+            "disconnected",
+        ]
+
+
+async def test_new_viewers_are_refused_in_time_when_redis_hangs(
+    serve: Serve, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "_SNAPSHOT_SECONDS", 0.5)
+    async with serve(redis_url=proxy.url) as api:
+        assert await _ready(api)
+        proxy.hold()
+        began = asyncio.get_running_loop().time()
+        answer = await api.client.get("/stream/workflow/w")
+        assert answer.status_code == 503
+        assert asyncio.get_running_loop().time() - began < 2
+        proxy.release()
+
+
+async def test_it_starts_without_redis_and_serves_when_it_is_there(
+    serve: Serve, own_redis: Server, key_prefix: str
+) -> None:
+    async with serve(redis_url=own_redis.address) as api:
+        assert not await _ready(api)
+        assert (await api.client.get("/livez")).status_code == 200
+        assert (await api.client.get("/stream/workflow/w")).status_code == 503
+        own_redis.start()
+        await wait_until(lambda: _ready(api))
+        async with (
+            projecting(own_redis.address, key_prefix),
+            producing(own_redis.address, key_prefix) as producer,
+            api.watching("/stream/workflow/w") as stream,
+        ):
+            await stream.next()
+            await producer.progress("w", 1)
+            assert (await stream.next()).pos == 1

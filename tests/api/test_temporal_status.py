@@ -1,0 +1,82 @@
+"""What Temporal says of a workflow, told soon after `connected` and never delaying it."""
+
+import asyncio
+
+from temporalio.client import Client
+
+from tests.api.conftest import Producer, Serve
+from tests.api.stream import Frame, Stream
+from tests.conftest import wait_until
+
+
+async def _answer(stream: Stream) -> Frame:
+    frames = await stream.until(lambda frame: frame.event == "temporal_status")
+    assert frames[0].event == "connected"
+    assert frames[-1].id is None
+    return frames[-1]
+
+
+async def test_a_workflow_temporal_does_not_know_is_unknown(serve: Serve, temporal_address: str) -> None:
+    async with serve(temporal_address=temporal_address) as api, api.watching("/stream/workflow/w?cursor=0") as stream:
+        answer = await _answer(stream)
+    assert (answer.data["workflow_id"], answer.data["status"]) == ("w", "unknown")
+    assert answer.data["timestamp"].endswith("Z")
+    assert "run_id" not in answer.data
+
+
+async def test_a_running_and_an_ended_workflow_are_told_with_their_run(
+    serve: Serve, temporal_address: str, key_prefix: str
+) -> None:
+    client = await Client.connect(temporal_address)
+    handle = await client.start_workflow("Anything", id=key_prefix, task_queue=key_prefix)
+    async with serve(temporal_address=temporal_address) as api:
+        async with api.watching(f"/stream/workflow/{key_prefix}") as stream:
+            running = await _answer(stream)
+        await handle.terminate()
+        async with api.watching(f"/stream/workflow/{key_prefix}") as stream:
+            ended = await _answer(stream)
+    assert (running.data["status"], running.data["run_id"]) == ("running", handle.first_execution_run_id)
+    assert running.data["started"].endswith("Z")
+    assert "ended" not in running.data
+    assert ended.data["status"] == "terminated"
+    assert ended.data["ended"] >= ended.data["started"]
+
+
+async def test_only_workflows_are_asked_about(serve: Serve, producer: Producer, temporal_address: str) -> None:
+    async with serve(temporal_address=temporal_address) as api, api.watching("/stream/user/w") as stream:
+        await stream.next()
+        await producer.progress("any", 1, user_id="w")
+        assert (await stream.next()).event == "workflow_progress"
+
+
+async def test_a_temporal_that_never_answers_delays_nothing(serve: Serve, producer: Producer, black_hole: str) -> None:
+    async with serve(temporal_address=black_hole) as api:
+        began = asyncio.get_running_loop().time()
+        async with api.watching("/stream/workflow/w") as stream:
+            await stream.next()
+            await producer.progress("w", 1)
+            assert (await stream.next()).pos == 1
+            assert asyncio.get_running_loop().time() - began < 1.5
+            [answer] = await stream.until(lambda frame: frame.event == "temporal_status")
+    assert answer.data["status"] == "unknown"
+    assert "in time" in answer.data["message"]
+
+
+async def test_a_temporal_that_is_away_or_cannot_exist_is_told_as_unknown(serve: Serve, producer: Producer) -> None:
+    for address in ("127.0.0.1:1", "no address at all"):
+        async with serve(temporal_address=address) as api, api.watching("/stream/workflow/w") as stream:
+            assert (await _answer(stream)).data["status"] == "unknown"
+            position = await producer.pos("workflow", "w")
+            await producer.progress("w", 1)
+            assert (await stream.next()).pos == position + 1
+
+
+async def test_a_viewer_that_leaves_takes_the_question_along(serve: Serve, black_hole: str) -> None:
+    async with serve(temporal_address=black_hole) as api:
+        async with api.watching("/stream/workflow/w") as stream:
+            await stream.next()
+
+        async def gone() -> bool:
+            return not any("ask" in repr(task.get_coro()) for task in asyncio.all_tasks())
+
+        await wait_until(gone, 1)

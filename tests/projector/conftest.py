@@ -1,0 +1,178 @@
+"""A deployment without its web services: a log to append to, and projectors that come and go."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+from prometheus_client import REGISTRY
+from redis.asyncio import Redis
+
+from core.log.append import Appender
+from core.log.dead import DeadLetters
+from core.log.entry import Entry
+from core.log.keys import GROUP, Keys, Source
+from core.log.read import entries_of
+from core.log.trim import Trimmer
+from core.runtime.redis import command_client
+from core.views.checkpoints import Checkpoints
+from core.views.folds import render
+from core.views.store import ViewStore
+from pipai_contracts.ids import Topic
+from pipai_contracts.publish import Published
+from pipai_contracts.views import AnyView
+from services.projector.follower import Follower, consumer_name
+from services.projector.main import build
+from services.projector.projection import Projection
+from services.projector.projector import Projector, create_group
+from services.projector.settings import ProjectorSettings
+from tests.conftest import wait_until
+from tests.core.telling import Told
+from tests.projector.fresh_fold import assert_views_are_a_fresh_fold, is_projected
+
+
+@dataclass
+class Deployment:
+    """Everything that shares one Redis and one key prefix."""
+
+    settings: ProjectorSettings
+    redis: Redis
+    keys: Keys
+    appender: Appender
+    store: ViewStore
+    checkpoints: Checkpoints
+    _told: int = 0
+
+    async def publish(self, *told: Told) -> list[Published]:
+        """Append the events, each with an id of its own."""
+        envelopes = [one.envelope(f"e{self._told + number}") for number, one in enumerate(told)]
+        self._told += len(told)
+        return await self.appender.append(envelopes)
+
+    @asynccontextmanager
+    async def projecting(self, **settings: Any) -> AsyncGenerator[Projector]:
+        """A projector, as its process composes it."""
+        async with AsyncExitStack() as stack:
+            projector = build(self.settings.model_copy(update=settings), stack)
+            async with projector.running():
+                yield projector
+
+    async def settled(self, timeout: float = 15) -> int:  # noqa: ASYNC109 - handed on to wait_until
+        """Wait until every event is projected, check every view against the log, and return how many there are."""
+        await wait_until(lambda: is_projected(self.redis, self.keys), timeout, "not everything was projected")
+        return await assert_views_are_a_fresh_fold(self.redis, self.keys)
+
+    async def settled_without(self, *parked: Published) -> None:
+        """As `settled`, for a log some of whose events could not be folded: those are in no view."""
+        await wait_until(lambda: is_projected(self.redis, self.keys), message="not everything was projected")
+        await assert_views_are_a_fresh_fold(self.redis, self.keys, without={one.stream_id for one in parked})
+
+    async def view(self, kind: str, resource_id: str) -> AnyView:
+        """The view of a topic as it is stored now."""
+        topic = Topic.parse(f"default:{kind}:{resource_id}")
+        return render((await self.store.load([topic]))[topic].state)
+
+    def source(self, name: str = "workflow:progress", partition: int = 0) -> Source:
+        return self.keys.source(name, partition)
+
+    async def deliver(self, source: Source | None = None, count: int = 100) -> list[Entry]:
+        """What the group gives its consumer next; the projector never sees it."""
+        at = source or self.source()
+        reply = await self.redis.xreadgroup(GROUP, consumer_name(at), {at.key: ">"}, count=count)
+        rows = cast("list[Any]", reply)
+        return entries_of(rows[0][1]) if rows else []
+
+    async def pending(self, source: Source | None = None) -> int:
+        """How many entries the group gave out that nobody acknowledged."""
+        summary = await self.redis.xpending((source or self.source()).key, GROUP)
+        return int(summary["pending"])
+
+    async def remember(self, *names: str) -> dict[str, bytes]:
+        """These keys as they are now, for `go_back`."""
+        dumps = {name: await self.redis.dump(name) for name in names}
+        return {name: dump for name, dump in dumps.items() if dump is not None}
+
+    async def go_back(self, remembered: dict[str, bytes]) -> None:
+        """Make the keys what they were: what a failover does that lost the latest writes."""
+        for name, dump in remembered.items():
+            milliseconds = 0 if self.keys.is_permanent(name) else 600_000
+            await self.redis.restore(name, milliseconds, dump, replace=True)
+
+    async def follower(self, source: Source | None = None) -> Follower:
+        """A follower as a projector makes it, to hand batches to; its group exists."""
+        at = source or self.source()
+        await create_group(self.redis, at)
+        return Follower(
+            self.redis,
+            self.keys,
+            at,
+            projection=Projection(self.keys, self.store, DeadLetters(self.redis, self.keys)),
+            checkpoints=self.checkpoints,
+            trimmer=Trimmer(self.redis, max_entries=self.settings.stream_max_entries),
+            batch=self.settings.projector_batch,
+            projecting=asyncio.Lock(),
+        )
+
+    async def letters(self, source: Source | None = None) -> Sequence[dict[bytes, bytes]]:
+        """The dead letters of a source."""
+        rows = cast("list[Any]", await self.redis.xrange(self.keys.dead(source or self.source())))
+        return [fields for _, fields in rows]
+
+    async def generations(self) -> list[int]:
+        """The generation of each view partition."""
+        return [await self.store.generation(partition) for partition in range(self.keys.partitions)]
+
+
+def counted(metric: str, source: str = "workflow:progress") -> float:
+    """What a metric of this process counts for a source."""
+    return REGISTRY.get_sample_value(metric, {"source": source}) or 0
+
+
+@asynccontextmanager
+async def deployed(redis_url: str, key_prefix: str, partitions: int = 1) -> AsyncGenerator[Deployment]:
+    """A deployment on a Redis."""
+    settings = ProjectorSettings.model_validate(
+        {
+            "redis_url": redis_url,
+            "key_prefix": key_prefix,
+            "stream_partitions": partitions,
+            "stream_block_time": 100,
+            "stream_max_entries": 5000,
+            "projector_batch": 20,
+            "view_ttl": 600,
+        }
+    )
+    redis, keys = command_client(redis_url), Keys(key_prefix, partitions)
+    try:
+        yield Deployment(
+            settings,
+            redis,
+            keys,
+            Appender(redis, keys, idempotency_window=600, owner_ttl=600),
+            ViewStore(redis, keys, feed_length=settings.stream_max_entries, ttl=settings.view_ttl),
+            Checkpoints(redis, keys),
+        )
+    finally:
+        await redis.aclose()
+
+
+@pytest.fixture(autouse=True)
+def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let projectors look after what the group does not deliver without waiting for seconds."""
+    monkeypatch.setattr("services.projector.projector._LOOK_EVERY", 0.2)
+    monkeypatch.setattr("services.projector.projector._STRANDED_AFTER", 0.3)
+
+
+@pytest.fixture
+async def deployment(redis_url: str, key_prefix: str) -> AsyncIterator[Deployment]:
+    async with deployed(redis_url, key_prefix) as deployment:
+        yield deployment
+
+
+@pytest.fixture(params=[1, 4], ids=["1 partition", "4 partitions"])
+async def any_deployment(redis_url: str, key_prefix: str, request: pytest.FixtureRequest) -> AsyncIterator[Deployment]:
+    """With one partition, and with four."""
+    async with deployed(redis_url, key_prefix, request.param) as deployment:
+        yield deployment

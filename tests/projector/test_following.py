@@ -1,0 +1,70 @@
+"""Published events reach the views they belong to."""
+
+from pipai_contracts.views import FileView, UserView, WorkflowView
+from tests.conftest import wait_until
+from tests.core.telling import ai, analysis, notice, step, temporal
+from tests.projector.conftest import Deployment, counted
+from tests.projector.fresh_fold import is_projected
+
+
+async def test_events_reach_the_views_of_the_workflow_the_file_and_the_user(any_deployment: Deployment) -> None:
+    async with any_deployment.projecting():
+        await any_deployment.publish(
+            step(10).by("ada"),
+            ai("text").by("ada"),
+            analysis(20).by("ada"),
+            notice("hello"),
+            temporal("failed", of="v"),
+        )
+        assert await any_deployment.settled() == 4
+
+    workflow = await any_deployment.view("workflow", "w")
+    file = await any_deployment.view("file", "f")
+    user = await any_deployment.view("user", "ada")
+    assert isinstance(workflow, WorkflowView)
+    assert isinstance(file, FileView)
+    assert isinstance(user, UserView)
+    assert workflow.ai is not None
+    assert (workflow.progress, workflow.ai.text, file.progress) == (10, "text", 20)
+    assert ([item.id for item in user.workflows], [item.id for item in user.files]) == (["w"], ["f"])
+    assert [item.title for item in user.notifications] == ["hello"]
+    assert await any_deployment.pending() == 0
+
+
+async def test_what_was_published_before_the_first_start_is_projected(any_deployment: Deployment) -> None:
+    await any_deployment.publish(*(step(number, of=f"w{number}").by("ada") for number in range(50)))
+
+    async with any_deployment.projecting():
+        assert await any_deployment.settled() == 51
+
+
+async def test_a_batch_may_touch_more_views_than_one_commit_writes(deployment: Deployment) -> None:
+    await deployment.publish(*(step(1, of=f"w{number}") for number in range(250)))
+
+    async with deployment.projecting(projector_batch=250):
+        assert await deployment.settled() == 250
+
+
+async def test_a_projector_that_starts_again_goes_on_where_it_stopped(deployment: Deployment) -> None:
+    async with deployment.projecting():
+        await deployment.publish(step(1), step(2))
+        await deployment.settled()
+    await deployment.publish(step(3))
+    before = counted("pipai_projected_events_total")
+
+    async with deployment.projecting():
+        await deployment.publish(step(4))
+        await deployment.settled()
+
+    assert counted("pipai_projected_events_total") - before == 2
+
+
+async def test_a_long_stream_is_trimmed_once_its_events_are_in_the_views(deployment: Deployment) -> None:
+    async with deployment.projecting(stream_max_entries=50):
+        for _ in range(4):
+            await deployment.publish(*(step(1) for _ in range(100)))
+        await wait_until(lambda: is_projected(deployment.redis, deployment.keys))
+
+    topic = step(1).envelope("x").topic
+    assert (await deployment.store.load([topic]))[topic].pos == 400
+    assert await deployment.redis.xlen(deployment.source().key) < 200

@@ -1,0 +1,114 @@
+"""What Redis lost or a hand trimmed is counted and told, and the rest goes on."""
+
+import pytest
+
+from pipai_contracts.views import WorkflowView
+from tests.core.telling import step
+from tests.projector.conftest import Deployment, counted
+from tests.projector.fresh_fold import assert_views_are_a_fresh_fold
+
+
+async def test_deleted_entries_are_counted_and_another_generation_begins(any_deployment: Deployment) -> None:
+    before = {source.name: counted("pipai_lost_events_total", source.name) for source in any_deployment.keys.sources()}
+    published = await any_deployment.publish(*(step(number) for number in range(6)))
+    await any_deployment.redis.xdel(published[0].stream, published[1].stream_id, published[3].stream_id)
+
+    async with any_deployment.projecting():
+        await any_deployment.publish(step(50))
+        await any_deployment.settled()
+
+    lost = {name: counted("pipai_lost_events_total", name) - count for name, count in before.items()}
+    assert sum(lost.values()) == 2
+    assert all(generation >= 1 for generation in await any_deployment.generations())
+
+
+async def test_a_stream_that_was_trimmed_by_hand_goes_on(deployment: Deployment) -> None:
+    follower = await deployment.follower()
+    before = counted("pipai_lost_events_total")
+    await deployment.publish(step(1), step(2))
+    await follower.take(await deployment.deliver())
+    await deployment.publish(step(3), step(4))
+    await deployment.redis.xtrim(deployment.source().key, maxlen=0, approximate=False)
+    await deployment.publish(step(50))
+
+    await follower.take(await deployment.deliver())
+
+    view = await deployment.view("workflow", "w")
+    assert isinstance(view, WorkflowView)
+    assert view.progress == 50
+    assert counted("pipai_lost_events_total") - before == 2
+    assert await deployment.generations() == [1]
+    assert await deployment.pending() == 0
+
+
+async def test_a_whole_log_is_no_loss(any_deployment: Deployment) -> None:
+    async with any_deployment.projecting():
+        await any_deployment.publish(*(step(1, of=f"w{number}") for number in range(60)))
+        await any_deployment.settled()
+
+    assert set(await any_deployment.generations()) == {0}
+
+
+async def test_pending_entries_that_are_gone_do_not_stop_the_start(deployment: Deployment) -> None:
+    await deployment.follower()
+    (first, _) = await deployment.publish(step(1), step(2))
+    await deployment.deliver()
+    await deployment.redis.xdel(first.stream, first.stream_id)
+
+    async with deployment.projecting():
+        await deployment.settled()
+
+    assert await deployment.pending() == 0
+
+
+@pytest.mark.parametrize("notices_by", ["delivery", "watch"])
+async def test_a_redis_that_lost_its_latest_writes_is_projected_from_what_it_still_has(
+    deployment: Deployment, notices_by: str
+) -> None:
+    """As after a failover: log, views and checkpoint are each back at some earlier moment; memory is not."""
+    follower = await deployment.follower()
+    source = deployment.source()
+    topic = step(1).envelope("x").topic
+    views = [deployment.keys.view(topic), deployment.keys.feed(topic), deployment.keys.changes(0)]
+    views.append(deployment.keys.checkpoint(0))
+    regressed = counted("pipai_log_regressions_total")
+
+    await deployment.publish(step(1), step(2))
+    await follower.take(await deployment.deliver())
+    old_views = await deployment.remember(*views)
+    await deployment.publish(step(3), step(4))
+    await follower.take(await deployment.deliver())
+    old_log = await deployment.remember(source.key, source.offset)
+    await deployment.publish(step(5), step(6), step(7))
+    await follower.take(await deployment.deliver())
+    await deployment.go_back(old_views | old_log)
+
+    if notices_by == "delivery":
+        await deployment.publish(step(50))
+        await follower.take(await deployment.deliver())
+    else:
+        assert await follower.behind() > 0
+        await follower.catch_up()
+    assert counted("pipai_log_regressions_total") - regressed == 1
+    assert await deployment.generations() == [1]
+    await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys)
+
+
+async def test_a_log_that_went_back_without_its_views_is_counted_and_told(deployment: Deployment) -> None:
+    follower = await deployment.follower()
+    source = deployment.source()
+    regressed = counted("pipai_log_regressions_total")
+    await deployment.publish(step(1))
+    old_log = await deployment.remember(source.key, source.offset)
+    await deployment.publish(step(2), step(3))
+    await follower.take(await deployment.deliver())
+    await deployment.go_back(old_log)
+
+    await deployment.publish(step(50))
+    await follower.take(await deployment.deliver())
+
+    view = await deployment.view("workflow", "w")
+    assert isinstance(view, WorkflowView)
+    assert view.progress == 50
+    assert counted("pipai_log_regressions_total") - regressed == 1
+    assert await deployment.generations() == [1]

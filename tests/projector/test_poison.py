@@ -1,0 +1,119 @@
+"""Events no view can take are parked, and everything else goes on."""
+
+from typing import Any
+
+import pytest
+
+from core.views import project
+from core.views.folds import State, evolve
+from pipai_contracts.record import Record
+from pipai_contracts.views import WorkflowView
+from tests.conftest import wait_until
+from tests.contracts.json_values import nested
+from tests.core.telling import Told, ai, notice, step
+from tests.projector.conftest import Deployment, counted
+from tests.projector.fresh_fold import fold_log, is_projected
+
+FOREIGN: dict[str, dict[Any, Any]] = {
+    "none of the fields": {"hello": "world"},
+    "the fields of FastStream": {"__data__": b"BIN\x00\x01"},
+    "not UTF-8": {"id": b"\xff\xfe", "data": b"\xff", b"\xff": "x"},
+    "data that is no JSON": {"id": "x", "type": "workflow_progress", "v": "1", "offset": "2", "data": "{"},
+    "an offset beyond all numbers": {"offset": "9" * 5000},
+}
+
+
+@pytest.mark.parametrize("fields", FOREIGN.values(), ids=FOREIGN.keys())
+async def test_an_entry_by_another_hand_is_parked_and_the_topic_goes_on(
+    deployment: Deployment, fields: dict[Any, Any]
+) -> None:
+    parked = counted("pipai_parked_events_total")
+    async with deployment.projecting():
+        await deployment.publish(step(1))
+        stream_id = await deployment.redis.xadd(deployment.source().key, fields)
+        await deployment.publish(step(2))
+        assert await deployment.settled() == 1
+
+    (letter,) = await deployment.letters()
+    assert letter[b"stream_id"] == stream_id
+    assert b"UndecodableEntryError" in letter[b"error"]
+    original = {name.removeprefix(b"original:"): value for name, value in letter.items() if b"original:" in name}
+    assert original == {_raw(name): _raw(value) for name, value in fields.items()}
+    assert counted("pipai_parked_events_total") - parked == 1
+
+
+def _raw(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
+
+
+async def test_an_event_of_a_newer_build_is_parked(deployment: Deployment) -> None:
+    newer = step(2).envelope("newer").model_copy(update={"v": 2})
+    async with deployment.projecting():
+        await deployment.publish(step(1))
+        await deployment.appender.append([newer])
+        await deployment.publish(step(3))
+        await deployment.settled()
+
+    (letter,) = await deployment.letters()
+    assert b"version 2 is newer than 1" in letter[b"error"]
+
+
+async def test_an_event_whose_fold_raises_is_parked_and_in_no_view(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fragile(state: State, record: Record) -> State:
+        if b'"progress":13' in record.data:
+            raise ArithmeticError("unlucky")
+        return evolve(state, record)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(project, "evolve", fragile)
+        async with deployment.projecting():
+            (_, unlucky, _) = await deployment.publish(*(step(number).by("ada") for number in (12, 13, 14)))
+            await deployment.publish(step(15, of="v").by("ada"))
+            await deployment.settled_without(unlucky)
+
+    (letter,) = await deployment.letters()
+    assert (letter[b"stream_id"].decode(), letter[b"error"]) == (unlucky.stream_id, b"ArithmeticError: unlucky")
+    assert letter[b"original:id"].decode() == unlucky.event_id
+
+
+async def test_a_view_that_cannot_be_read_parks_its_events_and_stops_no_other(deployment: Deployment) -> None:
+    async with deployment.projecting():
+        await deployment.publish(step(1), step(1, of="v"))
+        await deployment.settled()
+    await deployment.redis.hset(deployment.keys.view(step(1).envelope("x").topic), "state", "{}")
+
+    async with deployment.projecting():
+        await deployment.publish(step(2), step(2, of="v"))
+        await wait_until(lambda: is_projected(deployment.redis, deployment.keys))
+
+    other = await deployment.view("workflow", "v")
+    assert isinstance(other, WorkflowView)
+    assert other.progress == 2
+    assert [letter[b"error"] for letter in await deployment.letters()] == [
+        b"ValueError: the stored view of default:workflow:w cannot be read"
+    ]
+
+
+@pytest.mark.parametrize(
+    "deepest",
+    [
+        step(1, result=nested(100), metadata={"x": nested(99)}).by("ada"),
+        ai("x", result=nested(100)),
+        notice("hello", metadata={"x": nested(99)}),
+    ],
+)
+async def test_the_deepest_json_an_event_may_carry_can_be_read_back_from_its_view(
+    deployment: Deployment, deepest: Told
+) -> None:
+    """A view nests it some levels deeper; one that could not be read back would stop its topic for ever."""
+    async with deployment.projecting():
+        await deployment.publish(deepest)
+        await deployment.settled()
+    async with deployment.projecting():
+        await deployment.publish(deepest)
+        await deployment.settled()
+
+    assert list(await deployment.letters()) == []
+    assert all(view.events.total() == 2 for view in (await fold_log(deployment.redis, deployment.keys)).values())
