@@ -29,7 +29,7 @@ from redis.asyncio import Redis
 from services.standalone.embedded import next_free_port, redis_server
 
 _PAUSE: Final = 0.02
-_BODY: Final[dict[str, Any]] = {"step": "processing", "progress": 50, "message": "Analyzing document content", "metadata": {}}
+_BODY: Final[dict[str, Any]] = {"step": "processing", "progress": 50, "message": "Analyzing", "metadata": {}}
 
 
 class Way:

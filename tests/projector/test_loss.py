@@ -4,7 +4,7 @@ import pytest
 
 from pipai_contracts.views import WorkflowView
 from tests.core.telling import step
-from tests.projector.conftest import Deployment, counted
+from tests.projector.conftest import Deployment, counted, deployed
 from tests.projector.fresh_fold import assert_views_are_a_fresh_fold
 
 
@@ -92,6 +92,25 @@ async def test_a_redis_that_lost_its_latest_writes_is_projected_from_what_it_sti
     assert counted("pipai_log_regressions_total") - regressed == 1
     assert await deployment.generations() == [1]
     await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys)
+
+
+async def test_a_view_partition_that_went_back_by_itself_is_projected_again(redis_url: str, key_prefix: str) -> None:
+    """Its checkpoint went back with it; the views of the other partition have heard of these events already."""
+    async with deployed(redis_url, key_prefix, 2) as deployment:
+        told = [step(number, of=f"w{number % 6}").by("ada") for number in range(1, 13)]
+        async with deployment.projecting():
+            await deployment.publish(*told)
+            await deployment.settled()
+        keys = await deployment.redis.keys(f"{key_prefix}:*:{{0}}*")
+        views = [key.decode() for key in keys if b":view:" in key or b":feed:" in key or b":changes:" in key]
+        old = await deployment.remember(*views, deployment.keys.checkpoint(0))
+        async with deployment.projecting():
+            await deployment.publish(*told)
+            await deployment.settled()
+        await deployment.go_back(old)
+
+        async with deployment.projecting():
+            assert await deployment.settled() == 7
 
 
 async def test_a_log_that_went_back_without_its_views_is_counted_and_told(deployment: Deployment) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from core.views import project
 from core.views.folds import State, evolve
+from core.views.user import UserState
 from pipai_contracts.record import Record
 from pipai_contracts.views import WorkflowView
 from tests.conftest import wait_until
@@ -76,6 +77,29 @@ async def test_an_event_whose_fold_raises_is_parked_and_in_no_view(
     (letter,) = await deployment.letters()
     assert (letter[b"stream_id"].decode(), letter[b"error"]) == (unlucky.stream_id, b"ArithmeticError: unlucky")
     assert letter[b"original:id"].decode() == unlucky.event_id
+
+
+async def test_a_parked_event_stays_out_of_a_view_that_is_folded_again(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user's view refuses it; meanwhile a rival has moved the workflow's view, which alone is then folded anew."""
+
+    def fragile(state: State, record: Record) -> State:
+        if isinstance(state, UserState) and b'"progress":13' in record.data:
+            raise ArithmeticError("unlucky")
+        return evolve(state, record)
+
+    monkeypatch.setattr(project, "evolve", fragile)
+    follower, rival = await deployment.follower(), await deployment.follower(deployment.source("ai:progress"))
+    await deployment.publish(step(12).by("ada"))
+    await follower.catch_up()
+    await deployment.publish(ai("x"))
+    await rival.catch_up()
+    (unlucky, _) = await deployment.publish(step(13).by("ada"), step(14).by("ada"))
+    await follower.catch_up()
+
+    await deployment.settled_without(unlucky)
+    assert len(await deployment.letters()) == 1
 
 
 async def test_a_view_that_cannot_be_read_parks_its_events_and_stops_no_other(deployment: Deployment) -> None:
