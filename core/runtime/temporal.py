@@ -39,6 +39,11 @@ class LazyTemporal:
         self._target = target
         self._client: Client | None = None
 
+    @property
+    def configured(self) -> bool:
+        """Whether anything says where Temporal is."""
+        return self._target is not None
+
     async def client(self) -> Client | None:
         """The client; None when nothing says where Temporal is. Making it contacts nobody."""
         if self._client is None and self._target is not None:

@@ -12,6 +12,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from core.log.keys import Keys, partition_of
 from core.runtime.logs import get_logger
+from core.runtime.tasks import running
 from core.views.store import ViewStore
 from core.views.stored import Snapshot
 from pipai_contracts.ids import Topic
@@ -40,7 +41,6 @@ class Hub:
         self._topics: dict[Topic, set[Subscription]] = {}
         self._positions: dict[int, int] = {}
         self._away: set[int] = set()
-        self._stopping = False
         self.shutdown = anyio.Event()
 
     @property
@@ -91,23 +91,16 @@ class Hub:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Follow the change feed while the block lasts."""
-        async with asyncio.TaskGroup() as tasks:
-            readers = [tasks.create_task(self._follow(p)) for p in range(self._keys.partitions)]
-            readers.append(tasks.create_task(self._announce_shutdown()))
-            try:
-                yield
-            finally:
-                # On Python 3.11 a cancellation can get lost in redis-py's `wait_for`: the flag ends the reader then.
-                self._stopping = True
-                for reader in readers:
-                    reader.cancel()
+        readers = [self._follow(partition) for partition in range(self._keys.partitions)]
+        async with running(*readers, self._announce_shutdown()):
+            yield
 
     async def _announce_shutdown(self) -> None:
         await self.shutdown.wait()
         self._signal_all("shutdown")
 
     async def _follow(self, partition: int) -> None:
-        while not self._stopping:
+        while True:
             try:
                 if partition not in self._positions:
                     self._positions[partition] = await self._end(partition)

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from core.log.keys import Keys
+from core.runtime.tasks import running
 from services.api.hub import Hub
 
 _TELL_EVERY: Final = 2.0
@@ -34,12 +35,10 @@ class Presence:
 
         Without Redis nothing is told: the hub reports the outage, and a missing count is no second fault.
         """
-        telling = asyncio.create_task(self._keep_telling())
         try:
-            yield
+            async with running(self._keep_telling()):
+                yield
         finally:
-            telling.cancel()
-            await asyncio.wait([telling], timeout=_WITHDRAW_SECONDS)
             with suppress(RedisError, TimeoutError):
                 async with asyncio.timeout(_WITHDRAW_SECONDS):
                     await self._redis.hdel(self._key, self._name)

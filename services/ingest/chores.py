@@ -1,8 +1,7 @@
 """Work that goes on beside the requests, through outages, for as long as the service runs."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from core.runtime.logs import get_logger
@@ -37,18 +36,3 @@ async def repeat(name: str, chore: Chore, interval: float) -> None:
                 _log.info(f"stream {name} works again")
             failing = False
         await asyncio.sleep(pause)
-
-
-@asynccontextmanager
-async def running(*chores: Awaitable[None]) -> AsyncGenerator[None]:
-    """Run the chores while the block does."""
-    tasks = {asyncio.ensure_future(chore) for chore in chores}
-    try:
-        yield
-    finally:
-        # Once is not enough: Python 3.11's asyncio.wait_for, through which redis-py writes, loses a cancellation
-        # that comes as its write ends. Without the repetition a stop would then wait forever.
-        while tasks:
-            for task in tasks:
-                task.cancel()
-            _, tasks = await asyncio.wait(tasks, timeout=0.2)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 from uuid import uuid4
@@ -11,13 +10,13 @@ from obstore.exceptions import BaseError as StorageError
 
 from core.documents import HEAD_BYTES, identify
 from core.log.errors import LogUnavailableError
+from core.runtime.clock import now
 from core.runtime.logs import get_logger
 from core.runtime.storage import Storage
 from pipai_contracts.analysis import DocumentAnalysisInput
 from pipai_contracts.envelope import Envelope
 from pipai_contracts.events import AnalysisProgress, WorkflowProgress
 from pipai_contracts.ids import check_id
-from pipai_contracts.times import format_time
 from services.ingest.form import FieldError, PartHead, UploadForm
 from services.ingest.metrics import UPLOADED_BYTES
 from services.ingest.publisher import Publisher
@@ -132,7 +131,7 @@ class Intake:
         After the start, not before: of a document Temporal did not take no event may remain. A Redis that goes
         away just now does not undo the start: the worker tells the same with its first event.
         """
-        now = format_time(datetime.now(UTC))
+        moment = now()
         events = (
             WorkflowProgress(
                 workflow_id=document.workflow_id, step="queued", progress=0, message="Waiting for a worker"
@@ -147,7 +146,7 @@ class Intake:
                         tenant=document.tenant,
                         user_id=document.user_id,
                         run_id=run_id,
-                        time=now,
+                        time=moment,
                         event=event,
                     )
                     for event in events

@@ -11,8 +11,9 @@ from core.log.keys import Keys
 from core.runtime.http import HttpService
 from core.runtime.redis import command_client
 from core.runtime.storage import open_storage
-from core.runtime.temporal import temporal_target
-from services.ingest.chores import Chore, repeat, running
+from core.runtime.tasks import running
+from core.runtime.temporal import LazyTemporal, temporal_target
+from services.ingest.chores import Chore, repeat
 from services.ingest.intake import Intake
 from services.ingest.janitor import INTERVAL, Janitor
 from services.ingest.publish import publish_router
@@ -31,7 +32,7 @@ def build(settings: IngestSettings) -> HttpService:
     publisher = Publisher(redis, appender)
     storage = open_storage(settings.storage_url)
     temporal = Temporal(
-        temporal_target(settings),
+        LazyTemporal(temporal_target(settings)),
         task_queue=settings.temporal_task_queue,
         timeout=timedelta(seconds=settings.document_timeout),
     )

@@ -1,12 +1,12 @@
 """The publish endpoints: one event per request, answered when it is in the log."""
 
-from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
 from core.log.errors import LogUnavailableError
+from core.runtime.clock import now
 from core.runtime.http import PathId
 from pipai_contracts.envelope import EventTooLargeError
 from pipai_contracts.publish import (
@@ -17,7 +17,6 @@ from pipai_contracts.publish import (
     PublishNotification,
     PublishWorkflow,
 )
-from pipai_contracts.times import format_time
 from services.ingest.bodies import described, read_model
 from services.ingest.publisher import Publisher
 from services.ingest.refusals import CountedRoute, documented, log_away, too_large
@@ -65,7 +64,7 @@ def publish_router(publisher: Publisher) -> APIRouter:
 
 
 async def _append(publisher: Publisher, resource_id: str, body: PublishBody) -> Published:
-    envelope = body.envelope(resource_id, new_id=uuid4().hex, now=format_time(datetime.now(UTC)))
+    envelope = body.envelope(resource_id, new_id=uuid4().hex, now=now())
     try:
         [published] = await publisher.publish([envelope], generated_ids=body.event_id is None)
     except EventTooLargeError as error:

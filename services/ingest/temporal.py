@@ -5,10 +5,9 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio.client import Client
-from temporalio.envconfig import ClientConnectConfig
 from temporalio.service import RPCError
 
-from core.runtime.temporal import connect_temporal, temporal_reachable
+from core.runtime.temporal import LazyTemporal, temporal_reachable
 from pipai_contracts.analysis import DOCUMENT_ANALYSIS, DocumentAnalysisInput
 
 START_TIMEOUT: Final = 5.0
@@ -20,18 +19,17 @@ class TemporalAwayError(Exception):
 
 
 class Temporal:
-    """The Temporal a deployment has, or not. Connects when it is first asked something."""
+    """The Temporal a deployment has, or not."""
 
-    def __init__(self, target: ClientConnectConfig | None, *, task_queue: str, timeout: timedelta) -> None:
-        self._target = target
+    def __init__(self, temporal: LazyTemporal, *, task_queue: str, timeout: timedelta) -> None:
+        self._temporal = temporal
         self._task_queue = task_queue
         self._timeout = timeout
-        self._client: Client | None = None
 
     @property
     def configured(self) -> bool:
         """Whether anything says where Temporal is."""
-        return self._target is not None
+        return self._temporal.configured
 
     async def client(self) -> Client:
         """The client; making it contacts nobody.
@@ -39,11 +37,10 @@ class Temporal:
         Raises:
             TemporalAwayError: Temporal is not configured.
         """
-        if self._target is None:
+        client = await self._temporal.client()
+        if client is None:
             raise TemporalAwayError("Temporal is not configured, so documents cannot be analysed")
-        if self._client is None:
-            self._client = await connect_temporal(self._target, lazy=True)
-        return self._client
+        return client
 
     async def require(self) -> None:
         """Make sure that Temporal answers.

@@ -1,7 +1,7 @@
 """A projector: a FastStream subscriber per source, and a watch over what the group does not deliver."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
@@ -18,6 +18,7 @@ from core.log.keys import GROUP, Keys, Source
 from core.log.trim import Trimmer
 from core.runtime.logs import get_logger
 from core.runtime.redis import refuse_eviction
+from core.runtime.tasks import end, running
 from core.views.checkpoints import Checkpoints
 from core.views.store import ViewStore
 from pipai_contracts.record import StreamId
@@ -80,17 +81,16 @@ class Projector:
             await follower.catch_up()
             self._subscribe(follower)
         await self._broker.start()
-        watch = asyncio.create_task(self._watch(), name="projector-watch")
-        self.ready = True
         try:
-            yield
+            async with running(self._watch()):
+                self.ready = True
+                yield
         finally:
             self.ready = False
-            await _end([watch])
             subscribers = list(self._subscribers.values())
             reading = [task for subscriber in subscribers for task in subscriber.tasks]
             await asyncio.gather(*(subscriber.stop() for subscriber in subscribers))
-            await _end(reading)  # FastStream does not wait for them: they would open connections nobody closes
+            await end(reading)  # FastStream does not wait for them: they would open connections nobody closes
             await self._broker.stop()
 
     def _subscribe(self, follower: Follower) -> None:
@@ -138,14 +138,6 @@ class Projector:
                         log.info("stream caught up", stream=follower.source.key, events=count)
                 except Exception as error:  # noqa: BLE001 - a watch that ended would leave every source unwatched
                     log.warning("stream cannot be looked at", stream=follower.source.key, error=str(error))
-
-
-async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Cancel the tasks until they have ended: a command that ends in that very moment swallows a cancellation."""
-    while left := [task for task in tasks if not task.done()]:
-        for task in left:
-            task.cancel()
-        await asyncio.wait(left, timeout=0.1)
 
 
 async def create_group(redis: Redis, source: Source) -> None:

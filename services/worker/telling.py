@@ -1,12 +1,11 @@
 """The events a run tells: made from what happens, without any IO."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from core.runtime.clock import now
 from pipai_contracts.analysis import AnalysisResult, DocumentAnalysisInput
 from pipai_contracts.envelope import Envelope
 from pipai_contracts.events import AiProgress, AnalysisProgress, AnyEvent, WorkflowProgress
-from pipai_contracts.times import format_time
 from services.worker.ai.analyst import AiStep
 from services.worker.messages import FILE_STEPS, Conclusion, Step
 
@@ -79,7 +78,7 @@ class Run:
             tenant=self.document.tenant,
             user_id=self.document.user_id,
             run_id=self.run_id,
-            time=format_time(datetime.now(UTC)),
+            time=now(),
             event=event,
         )
 

@@ -164,20 +164,25 @@ async def test_a_cancellation_that_redis_py_swallows_does_not_keep_the_hub_runni
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Python 3.11's `wait_for`, which redis-py sends with, can lose a cancellation."""
-    reading = asyncio.Event()
+    reading, never = asyncio.Event(), asyncio.Event()
+    swallowed = 0
 
     async def stubborn(*_: object, **__: object) -> list[object]:
+        nonlocal swallowed
         reading.set()
         try:
-            await asyncio.Event().wait()
+            await never.wait()
         except asyncio.CancelledError:
-            return []
+            swallowed += 1
+            if swallowed > 1:
+                raise
         return []
 
     monkeypatch.setattr(hub._blocking, "xread", stubborn)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     async with asyncio.timeout(5):
         async with hub.running():
             await reading.wait()
+    assert swallowed
 
 
 async def test_old_changes_the_hub_comes_to_late_reset_nobody(api: Api, producer: Producer) -> None:

@@ -126,7 +126,7 @@ async def test_new_viewers_are_refused_in_time_when_redis_hangs(
 ) -> None:
     monkeypatch.setattr(hub, "_SNAPSHOT_SECONDS", 0.5)
     async with serve(redis_url=proxy.url) as api:
-        assert await _ready(api)
+        await wait_until(lambda: _ready(api))
         proxy.hold()
         began = asyncio.get_running_loop().time()
         answer = await api.client.get("/stream/workflow/w")

@@ -8,8 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from core.runtime.storage import open_storage
+from core.runtime.tasks import running
 from services.ingest import janitor
-from services.ingest.chores import repeat, running
+from services.ingest.chores import repeat
 from services.ingest.janitor import Janitor
 from tests.conftest import wait_until
 from tests.ingest.conftest import files_in
