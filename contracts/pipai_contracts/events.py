@@ -6,7 +6,16 @@ An event's data is what viewers get in the ``data:`` line of an SSE message, the
 import math
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    TypeAdapter,
+    WithJsonSchema,
+)
 
 from pipai_contracts.ids import Kind, ResourceId
 
@@ -41,12 +50,19 @@ def _check_json(value: Any, *, depth: int = 1) -> Any:
 
 def _shorten(value: float) -> float:
     """50 rather than 50.0, as producers write it and viewers expect it."""
-    return int(value) if value.is_integer() else value
+    return int(value) if value == int(value) else value
 
 
 Json = Annotated[JsonValue, AfterValidator(_check_json)]
 Metadata = Annotated[dict[str, JsonValue], AfterValidator(_check_json)]
-Progress = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, strict=True), AfterValidator(_shorten)]
+Progress = Annotated[
+    float,
+    Field(ge=0, le=100, allow_inf_nan=False, strict=True),
+    AfterValidator(_shorten),
+    PlainSerializer(_shorten, return_type=int | float),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": 100}),
+]
+Flag = Annotated[bool, Field(strict=True)]
 Step = Annotated[str, Field(min_length=1, max_length=200)]
 Status = Literal["pending", "running", "completed", "failed", "canceled", "terminated", "timed_out", "unknown"]
 Level = Literal["info", "success", "warning", "error"]
@@ -72,7 +88,7 @@ class WorkflowProgress(Event):
     progress: Progress
     message: str | None = None
     error: str | None = None
-    canceled: bool | None = None
+    canceled: Flag | None = None
     result: Json | None = None
     metadata: Metadata | None = None
 
@@ -91,7 +107,7 @@ class AnalysisProgress(Event):
     progress: Progress
     message: str | None = None
     error: str | None = None
-    canceled: bool | None = None
+    canceled: Flag | None = None
     result: Json | None = None
     metadata: Metadata | None = None
 
@@ -128,7 +144,7 @@ class Notification(Event):
     title: Annotated[str, Field(min_length=1, max_length=500)]
     message: str
     level: Level = "info"
-    link: str | None = None
+    link: Annotated[str | None, Field(max_length=2_000)] = None
     metadata: Metadata | None = None
 
     @property

@@ -17,7 +17,10 @@ ResetReason = Literal["epoch", "trimmed", "ahead", "slow", "lost"]
 """Why positions jump: the cursor is of another epoch; the feed no longer reaches back to it; it is ahead of
 the feed; the viewer did not read; events were lost."""
 
-DisconnectReason = Literal["completed", "shutdown"]
+ErrorCode = Literal["degraded", "recovered", "internal"]
+"""Redis is away; it is back; the topic's state cannot be read."""
+
+DisconnectReason = Literal["ended", "shutdown"]
 
 
 class _Data(BaseModel):
@@ -60,7 +63,7 @@ class Reset(_Data):
 class StreamError(_Data):
     """Something is wrong with the stream, not with the connection; ``retryable``: it may heal by itself."""
 
-    code: Literal["degraded", "recovered", "internal"]
+    code: ErrorCode
     message: str
     retryable: bool
 
@@ -118,7 +121,3 @@ def encode_frame(event: str, data: bytes, frame_id: str | None = None, retry: in
     if any(character in event or character in (frame_id or "") for character in "\r\n\0"):
         raise ValueError("an SSE field has a line end or NUL in it")
     return b"%s\ndata: %s\n\n" % (head.encode(), data)
-
-
-HEARTBEAT = b": heartbeat\n\n"
-"""A comment: keeps proxies from closing a quiet stream."""

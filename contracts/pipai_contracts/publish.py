@@ -9,6 +9,7 @@ from pipai_contracts.events import (
     AiProgress,
     AnalysisProgress,
     AnyEvent,
+    Flag,
     Json,
     Level,
     Metadata,
@@ -56,7 +57,7 @@ class _ProgressBody(PublishBody):
     progress: Progress
     message: str | None = None
     error: str | None = None
-    canceled: bool | None = None
+    canceled: Flag | None = None
     result: Json | None = None
     metadata: Metadata | None = None
 
@@ -112,7 +113,7 @@ class PublishNotification(PublishBody):
     title: Annotated[str, Field(min_length=1, max_length=500)]
     message: str
     level: Level = "info"
-    link: str | None = None
+    link: Annotated[str | None, Field(max_length=2_000)] = None
     metadata: Metadata | None = None
 
     def event(self, resource_id: str) -> AnyEvent:

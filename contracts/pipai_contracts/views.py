@@ -16,6 +16,12 @@ MAX_AI_TEXT: Final = 32 * 1024
 MAX_LISTED: Final = 100
 """Active workflows, active files and latest notifications of a user view, each."""
 
+MAX_LISTED_MESSAGE: Final = 1_000
+"""Characters of a message in a user view; the event in the feed has all of it."""
+
+MAX_LISTED_METADATA: Final = 2 * 1024
+"""Bytes of JSON: metadata of a notification that is larger is left out of the user view, not of the feed."""
+
 TERMINAL: Final[frozenset[Status]] = frozenset({"completed", "failed", "canceled", "terminated", "timed_out"})
 """Statuses that end a run."""
 
@@ -94,7 +100,7 @@ class ActiveItem(_View):
 
 
 class NotificationItem(_View):
-    """A notification, as it was published."""
+    """A notification; what would make the view too large is cut or left out, see `MAX_LISTED_MESSAGE`."""
 
     event_id: str
     title: str

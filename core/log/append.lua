@@ -4,8 +4,8 @@
 -- ARGV[1] owner TTL (s), then per event: id type v tenant topic user run time data window (s)
 -- Returns per event {stream id, offset, duplicate (0|1)}
 --
--- A script that fails half-way is not rolled back: everything that can fail is read before the first write,
--- and XADD, which fails on a key of the wrong type, comes before the counter moves.
+-- A script that fails half-way is not rolled back. So per event what can fail comes first: the reads, then XADD, which
+-- fails on a key of the wrong type; only then does the counter move.
 
 local FIELDS = 10
 local stream, counter = KEYS[1], KEYS[2]

@@ -1,12 +1,15 @@
--- Trim a source stream to its length, but never below what the views have taken in.
+-- Trim a source stream towards its length, but never beyond what the views have taken in.
 --
--- KEYS[1] source stream, KEYS[2] offset counter
--- ARGV[1] length to keep, [2] offset of the checkpoint
+-- KEYS[1] source stream
+-- ARGV[1] length to keep, [2] stream id of the checkpoint
 -- Returns how many entries went
 --
--- Offsets have no holes, so newest minus checkpoint is how many entries are still needed. Both are read in one
--- step with the trim: an event appended meanwhile would otherwise push an unread one out.
+-- What goes is found by id, not by counting offsets: entries added by another hand have none, and each would push an
+-- event out that is in no view yet. At most 1,000 entries go at once, so that Redis is not held up.
 
-local newest = tonumber(redis.call('GET', KEYS[2]) or '0')
-local keep = math.max(tonumber(ARGV[1]), newest - tonumber(ARGV[2]))
-return redis.call('XTRIM', KEYS[1], 'MAXLEN', string.format('%.0f', keep))
+local excess = math.min(redis.call('XLEN', KEYS[1]) - tonumber(ARGV[1]), 1000)
+if excess <= 0 then return 0 end
+local oldest = redis.call('XRANGE', KEYS[1], '-', ARGV[2], 'COUNT', excess)
+if #oldest == 0 then return 0 end
+local ms, seq = string.match(oldest[#oldest][1], '^(%d+)-(%d+)$')
+return redis.call('XTRIM', KEYS[1], 'MINID', ms .. '-' .. string.format('%.0f', tonumber(seq) + 1))

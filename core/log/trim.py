@@ -6,6 +6,7 @@ from redis.asyncio import Redis
 
 from core.log.keys import Source
 from core.runtime.lua import load_script
+from pipai_contracts.record import StreamId
 
 _SLACK: Final = 100
 """Offsets between two trims of a source: a trim for each event would cost more than the event."""
@@ -19,13 +20,13 @@ class Trimmer:
         self._script = load_script(redis, __file__, "trim.lua")
         self._trimmed_at: dict[Source, int] = {}
 
-    async def trim(self, source: Source, checkpoint_offset: int) -> None:
-        """Trim the source when it has grown since the last time; ``checkpoint_offset`` is in every view.
+    async def trim(self, source: Source, offset: int, stream_id: StreamId) -> None:
+        """Trim the source when it has grown since the last time; offset and id are of the checkpoint.
 
-        The checkpoint is the caller's own, so it may be older than the true one: then less is trimmed.
+        That is the caller's own, so it may be older than the true one: then less is trimmed.
         """
-        grown = checkpoint_offset - self._trimmed_at.get(source, -_SLACK)
+        grown = offset - self._trimmed_at.get(source, -_SLACK)
         if 0 <= grown < _SLACK:  # offsets that went back, as after a flush, begin anew
             return
-        await self._script(keys=[source.key, source.offset], args=[self._max_entries, checkpoint_offset])
-        self._trimmed_at[source] = checkpoint_offset
+        await self._script(keys=[source.key], args=[self._max_entries, str(stream_id)])
+        self._trimmed_at[source] = offset

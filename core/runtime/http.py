@@ -9,47 +9,14 @@ from urllib.parse import unquote
 from fastapi import APIRouter, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BeforeValidator, ValidationError
+from pydantic import AfterValidator, BeforeValidator
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from core.runtime.origins import OwnOriginPosts
+from core.runtime.problems import ProblemError, invalid, problem_response
 from pipai_contracts.ids import check_id
-from pipai_contracts.problems import PROBLEM_CONTENT_TYPE, FieldProblem, Problem
-
-
-class ProblemError(Exception):
-    """A request that is refused; says so in RFC 9457 form."""
-
-    def __init__(
-        self,
-        status: int,
-        kind: str,
-        title: str,
-        detail: str,
-        *,
-        errors: Sequence[FieldProblem] = (),
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        super().__init__(detail)
-        self.problem = Problem(type=f"/problems/{kind}", title=title, status=status, detail=detail, errors=list(errors))
-        self.headers = headers or {}
-
-
-def field_problems(error: ValidationError | RequestValidationError, root: str = "") -> list[FieldProblem]:
-    """The faults of a validation, each with its place: ``body.steps.0.name``."""
-    problems: list[FieldProblem] = []
-    for fault in error.errors():
-        place = ".".join(str(part) for part in ((root,) if root else ()) + tuple(fault["loc"]))
-        problems.append(FieldProblem(where=place or "body", what=str(fault["msg"]).removeprefix("Value error, ")))
-    return problems
-
-
-def invalid(error: ValidationError | RequestValidationError, root: str = "") -> ProblemError:
-    """The problem report (422) for input that did not validate."""
-    faults = field_problems(error, root)
-    detail = "; ".join(f"{fault.where}: {fault.what}" for fault in faults[:5])
-    return ProblemError(422, "invalid", "The request has invalid fields", detail, errors=faults)
 
 
 class RawPathSegments:
@@ -105,8 +72,9 @@ def create_app(*services: HttpService, title: str, cors_origins: Sequence[str] =
                 await stack.enter_async_context(service.lifespan())
             yield
 
-    app = FastAPI(title=title, lifespan=lifespan)
+    app = FastAPI(title=title, lifespan=lifespan, redirect_slashes=False)
     app.add_middleware(RawPathSegments)
+    app.add_middleware(OwnOriginPosts, allowed=cors_origins)
     if cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -122,6 +90,7 @@ def create_app(*services: HttpService, title: str, cors_origins: Sequence[str] =
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_fault)
     return app
 
@@ -148,14 +117,9 @@ def _probes(services: Sequence[HttpService]) -> APIRouter:
     return router
 
 
-def problem_response(error: ProblemError) -> Response:
-    """The refusal as an HTTP response."""
-    return JSONResponse(
-        error.problem.model_dump(mode="json", exclude_defaults=True),
-        status_code=error.problem.status,
-        media_type=PROBLEM_CONTENT_TYPE,
-        headers=error.headers,
-    )
+async def _on_disconnect(_request: Request, _error: Exception) -> Response:
+    """The client is gone: nobody reads this, and it is no fault of ours to be logged."""
+    return Response(status_code=400)
 
 
 async def _on_problem(_: Request, error: Exception) -> Response:

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ClusterDownError, ConnectionError, ReadOnlyError, TimeoutError  # noqa: A004
 
 _HEALS_BY_ITSELF: list[type[Exception]] = [ConnectionError, TimeoutError, ReadOnlyError, ClusterDownError]
@@ -43,8 +43,12 @@ def blocking_options(block_ms: int) -> dict[str, Any]:
 
 
 def blocking_client(address: str, block_ms: int) -> Redis:
-    """Client for reads that wait up to ``block_ms``."""
-    return Redis.from_url(address, **blocking_options(block_ms))
+    """Client for reads that wait up to ``block_ms``, which tells of every broken connection.
+
+    Without that, a Redis that came back with older data would go unnoticed by who follows a stream.
+    """
+    options: dict[str, Any] = {**blocking_options(block_ms), "retry": Retry(NoBackoff(), retries=0)}
+    return Redis.from_url(address, **options)
 
 
 def safe_address(address: str) -> str:

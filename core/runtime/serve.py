@@ -6,28 +6,27 @@ from types import FrameType
 from typing import Final
 
 import uvicorn
-from fastapi import FastAPI
 
+from core.runtime.http import HttpService, create_app
 from core.runtime.logs import configure_logging, get_logger
 from core.runtime.metrics import PortBusyError, metrics_server
-from core.runtime.settings import Settings
+from core.runtime.settings import HttpSettings
 
 GRACEFUL_SECONDS: Final = 3
 """Seconds uvicorn waits for open requests when it is told to stop; without a limit it waits for the viewers."""
 
 
-def serve(app: FastAPI, settings: Settings, *, service: str, host: str, port: int, metrics_port: int) -> int:
-    """Serve until told to stop; returns the exit code, 1 when the port of ``/metrics`` is taken.
+def serve(service: HttpService, settings: HttpSettings, *, host: str, port: int, metrics: int) -> int:
+    """Serve until told to stop; returns the exit code, 1 when ``metrics``, the port of ``/metrics``, is taken.
 
-    ``metrics_port`` is where that goes unless the settings say otherwise. When ``port`` itself is taken uvicorn says
-    so and exits.
+    When ``port`` itself is taken uvicorn says so and exits.
     """
-    configure_logging(service, settings)
+    configure_logging(service.name, settings)
+    app = create_app(service, title=f"PIP AI Stream: {service.name}", cors_origins=settings.allowed_origins())
     # uvicorn raises the signal again after its own shutdown: without this a stop as asked looks like a crash.
     signal.signal(signal.SIGTERM, _end)
-    wanted = metrics_port if settings.metrics_port is None else settings.metrics_port
     try:
-        with metrics_server(settings.metrics_host, wanted):
+        with metrics_server(settings.metrics_host, metrics):
             uvicorn.run(
                 app,
                 host=host,
@@ -38,7 +37,7 @@ def serve(app: FastAPI, settings: Settings, *, service: str, host: str, port: in
                 timeout_graceful_shutdown=GRACEFUL_SECONDS,
             )
     except PortBusyError as error:
-        get_logger().error("service stops", service=service, reason=str(error))
+        get_logger().error("service stops", service=service.name, reason=str(error))
         return 1
     return 0
 

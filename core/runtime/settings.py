@@ -12,6 +12,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 
 
+MetricsPort = Annotated[int, Field(description="Port of /metrics; 0 takes a free one.", ge=0, le=65535)]
+
+
 class Settings(BaseSettings):
     """What every process of a deployment has to agree on."""
 
@@ -49,13 +52,6 @@ class Settings(BaseSettings):
     log_format: Annotated[
         Literal["json", "text"], Field(description="Log lines as JSON objects, or as text for people.")
     ] = "json"
-    cors_origins: Annotated[
-        str, Field(description="Origins whose pages may call the API, separated by commas; `*` for any.")
-    ] = ""
-    metrics_port: Annotated[
-        int | None,
-        Field(description="Port of /metrics; each service has its own default.", ge=0, le=65535),
-    ] = None
     metrics_host: Annotated[str, Field(description="Address /metrics listens on.")] = "127.0.0.1"
     temporal_address: Annotated[
         str | None,
@@ -74,10 +70,6 @@ class Settings(BaseSettings):
             raise ValueError("UPSTASH_REDIS_REST_URL is set but UPSTASH_REDIS_REST_TOKEN is not")
         return self
 
-    def allowed_origins(self) -> list[str]:
-        """The origins of ``cors_origins``."""
-        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
-
     def redis_address(self) -> str:
         """URL of the Redis to use, password included: never log it, see `core.runtime.redis.safe_address`."""
         if self.redis_url is not None:
@@ -87,3 +79,15 @@ class Settings(BaseSettings):
             token = quote(self.upstash_redis_rest_token.get_secret_value(), safe="")
             return f"rediss://default:{token}@{host}:6379"
         return DEFAULT_REDIS_URL
+
+
+class HttpSettings(Settings):
+    """What services that speak HTTP have besides."""
+
+    cors_origins: Annotated[
+        str, Field(description="Origins whose pages may call the API, separated by commas; `*` for any.")
+    ] = ""
+
+    def allowed_origins(self) -> list[str]:
+        """The origins of ``cors_origins``."""
+        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]

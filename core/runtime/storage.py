@@ -4,7 +4,7 @@
 """
 
 from collections.abc import AsyncIterable, AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import unquote, urlsplit
@@ -42,8 +42,9 @@ class FileTooLargeError(ValueError):
 class Storage:
     """Files by key. Keys are made by us, never taken from a sender."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
         self._store = store
+        self._folder = folder
 
     async def put(self, key: str, chunks: AsyncIterable[bytes], max_bytes: int) -> int:
         """Store a file as it arrives and return its size in bytes. It appears whole or not at all.
@@ -102,6 +103,19 @@ class Storage:
                 if found["last_modified"] < moment:
                     yield found["path"]
 
+    def drop_unfinished(self, moment: datetime) -> int:
+        """Delete what uploads left that broke off before ``moment``, when their process was killed; returns how many.
+
+        A local directory keeps such pieces under a name with ``#``, which no listing shows. What a bucket keeps of
+        them is a matter of its own life-cycle rules.
+        """
+        dropped = 0
+        for piece in self._folder.rglob("*#*") if self._folder else ():
+            if datetime.fromtimestamp(piece.stat().st_mtime, UTC) < moment:
+                piece.unlink(missing_ok=True)
+                dropped += 1
+        return dropped
+
 
 def open_storage(url: str) -> Storage:
     """The storage a URL names; a local directory is made when it is not there yet.
@@ -111,7 +125,8 @@ def open_storage(url: str) -> Storage:
     """
     parts = urlsplit(url or default_storage_url())
     if parts.scheme == "file":
-        return Storage(LocalStore(Path(unquote(parts.path)), mkdir=True, automatic_cleanup=False))
+        folder = Path(unquote(parts.path))
+        return Storage(LocalStore(folder, mkdir=True, automatic_cleanup=False), folder)
     try:
         return Storage(from_url(url))
     except Exception as error:

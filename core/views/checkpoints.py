@@ -6,6 +6,7 @@ from redis.asyncio import Redis
 
 from core.log.keys import Keys, Source
 from core.runtime.lua import load_script
+from core.views.errors import ViewsWentBackError
 from pipai_contracts.record import BEGINNING, StreamId
 
 
@@ -39,15 +40,24 @@ class Checkpoints:
             copies = cast("list[bytes | None]", await pipe.execute())
         return min((_parse(copy) for copy in copies), key=lambda checkpoint: checkpoint.stream_id)
 
-    async def advance(self, source: Source, checkpoint: Checkpoint) -> None:
-        """Move the checkpoint forward in every view partition; one that is further already stays."""
-        arguments = [source.name, checkpoint.offset, *checkpoint.stream_id]
+    async def advance(self, source: Source, checkpoint: Checkpoint, *, since: Checkpoint) -> None:
+        """Move the checkpoint forward in every view partition; one that is further already stays.
+
+        ``since`` is the checkpoint the projected events followed.
+
+        Raises:
+            ViewsWentBackError: a partition's copy is older than that, and was left alone.
+        """
+        arguments = [source.name, checkpoint.offset, *checkpoint.stream_id, *since.stream_id]
         for partition in range(self._keys.partitions):
-            await self._advance(keys=[self._keys.checkpoint(partition)], args=arguments)
+            if await self._advance(keys=[self._keys.checkpoint(partition)], args=arguments) == -1:
+                raise ViewsWentBackError(f"checkpoint of {source.name} in view partition {partition}")
 
 
 def _parse(copy: bytes | None) -> Checkpoint:
-    if copy is None:
+    """The checkpoint; `NOTHING` for one that was broken by hand, because projecting again is safe."""
+    try:
+        offset, stream_id = (copy or b"").split(b" ")
+        return Checkpoint(int(offset), StreamId.parse(stream_id))
+    except ValueError:
         return NOTHING
-    offset, stream_id = copy.split(b" ")
-    return Checkpoint(int(offset), StreamId.parse(stream_id))

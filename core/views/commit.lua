@@ -1,29 +1,38 @@
 -- Commit folded views of one partition: state, feed and change feed together, each view only if it is still
 -- the one that was folded on.
 --
--- KEYS[1] change feed, KEYS[2] generation, then per view: its key, its feed
--- ARGV[1] generation folded under, [2] feed length, [3] change feed length, [4] TTL (s), then per view:
---   topic path, version folded on, position folded on, epoch, first, heard, state, number of events,
---   then per event: name, data, source stream id
--- Returns nil when the generation is another by now, else per view 1 (committed) or 0 (moved on meanwhile)
+-- KEYS[1] change feed, KEYS[2] generation, KEYS[3] checkpoint hash, then per view: its key, its feed
+-- ARGV[1] generation folded under, [2] feed length, [3] change feed length, [4] TTL (s),
+--   [5] source, [6] and [7] the stream id (milliseconds, sequence) of the checkpoint the events follow,
+--   then per view: topic path, version folded on, position folded on, epoch, first, heard, state, number of events,
+--   then per event: name, data, stream id
+-- Returns per view 1 (committed) or 0 (moved on meanwhile); or, with nothing written, 'generation' when that is
+-- another by now, 'went back' when this partition's own checkpoint is older than the one the events follow
 
 local changes, generation = KEYS[1], KEYS[2]
 local feed_length, changes_length, ttl = ARGV[2], ARGV[3], ARGV[4]
-local views = (#KEYS - 2) / 2
+local views = (#KEYS - 3) / 2
 
-if (redis.call('GET', generation) or '0') ~= ARGV[1] then return nil end
+if (redis.call('GET', generation) or '0') ~= ARGV[1] then return 'generation' end
+
+local ms, seq = string.match(redis.call('HGET', KEYS[3], ARGV[5]) or ' 0-0', ' (%d+)-(%d+)$')
+ms, seq = tonumber(ms), tonumber(seq)
+local since_ms, since_seq = tonumber(ARGV[6]), tonumber(ARGV[7])
+if ms < since_ms or (ms == since_ms and seq < since_seq) then return 'went back' end
 
 local outcome = {}
 for i = 1, views do
-  outcome[i] = redis.call('HGET', KEYS[2 * i + 1], 'version') or '0'
+  outcome[i] = redis.call('HGET', KEYS[2 * i + 2], 'version') or '0'
 end
 
 local newest = redis.call('XREVRANGE', changes, '+', '-', 'COUNT', 1)[1]
-local change = newest and tonumber(string.match(newest[1], '^%d+')) or 0
+-- A feed that began anew must not pass for the old one when it has grown as long: its numbers begin at the clock.
+local clock = redis.call('TIME')
+local change = newest and tonumber(string.match(newest[1], '^%d+')) or clock[1] * 1000000 + clock[2]
 
-local at = 5
+local at = 8
 for i = 1, views do
-  local view, feed = KEYS[2 * i + 1], KEYS[2 * i + 2]
+  local view, feed = KEYS[2 * i + 2], KEYS[2 * i + 3]
   local path, version, pos, epoch = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3]
   local first, heard, state, events = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], tonumber(ARGV[at + 7])
   at = at + 8
@@ -34,14 +43,14 @@ for i = 1, views do
     -- Without this a feed that outlived its view would refuse positions that begin at 1 again.
     if version == '0' then redis.call('DEL', feed) end
     for e = 0, events - 1 do
-      local name, data, source_id = ARGV[at + 3 * e], ARGV[at + 3 * e + 1], ARGV[at + 3 * e + 2]
+      local name, data, stream_id = ARGV[at + 3 * e], ARGV[at + 3 * e + 1], ARGV[at + 3 * e + 2]
       pos = pos + 1
       change = change + 1
       local position = string.format('%.0f', pos)
       redis.call('XADD', feed, 'MAXLEN', '~', feed_length, position .. '-0',
-        'event', name, 'data', data, 'source', source_id)
+        'event', name, 'data', data, 'stream_id', stream_id)
       redis.call('XADD', changes, 'MAXLEN', '~', changes_length, string.format('%.0f-0', change),
-        'topic', path, 'epoch', epoch, 'pos', position, 'event', name, 'data', data, 'source', source_id)
+        'topic', path, 'epoch', epoch, 'pos', position, 'event', name, 'data', data, 'stream_id', stream_id)
     end
     redis.call('HSET', view, 'version', string.format('%.0f', tonumber(version) + 1),
       'pos', string.format('%.0f', pos), 'first', first, 'heard', heard, 'state', state)

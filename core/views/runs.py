@@ -7,6 +7,7 @@ from pipai_contracts.views import MAX_STEPS, TERMINAL, RunView, StepState, StepV
 
 ViewT = TypeVar("ViewT", bound=RunView)
 
+_CUT_SHORT: Final[frozenset[Status]] = frozenset({"failed", "canceled"})
 _STATE_OF: Final[dict[Status, StepState]] = {
     "completed": "completed",
     "failed": "failed",
@@ -103,7 +104,8 @@ def fold_progress(
             "user_id": user_id or view.user_id,
             "status": status,
             "step": event.step,
-            "progress": event.progress,
+            # Who tells an end for somebody else does not know how far it had come.
+            "progress": max(event.progress, view.progress) if status in _CUT_SHORT else event.progress,
             "message": event.message,
             "error": event.error,
             "result": event.result if event.result is not None else view.result,

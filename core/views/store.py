@@ -6,9 +6,11 @@ from typing import Any, Final, NamedTuple, cast
 
 from pydantic_core import from_json, to_json
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
-from core.log.keys import Keys
+from core.log.keys import Keys, Source
 from core.runtime.lua import load_script
+from core.views.errors import GenerationChangedError, ViewsWentBackError
 from core.views.folds import decode_state, encode_state
 from core.views.stored import Snapshot, Stored, Update, epoch_of, unheard_of
 from pipai_contracts.cursor import START, Cursor
@@ -49,11 +51,12 @@ class ViewStore:
         async with self._redis.pipeline(transaction=False) as pipe:
             for topic in topics:
                 pipe.hmget(self._keys.view(topic), "version", "pos", "first", "heard", "state")
-            rows = cast("list[list[bytes | None]]", await pipe.execute())
+            rows = cast("list[list[bytes | None] | ResponseError]", await pipe.execute(raise_on_error=False))
         views: dict[Topic, Stored] = {}
         for topic, row in zip(topics, rows, strict=True):
             with suppress(ValueError):
-                views[topic] = _stored(topic, row)
+                if not isinstance(row, ResponseError):
+                    views[topic] = _stored(topic, row)
         return views
 
     async def snapshot(self, topic: Topic, partition: int) -> Snapshot:
@@ -67,14 +70,23 @@ class ViewStore:
             return Snapshot(START, None)
         return Snapshot(Cursor(epoch_of(int(generation or 0), stored.first), stored.pos), stored.state)
 
-    async def commit(self, partition: int, generation: int, updates: Sequence[Update]) -> list[bool] | None:
+    async def commit(
+        self, partition: int, generation: int, updates: Sequence[Update], *, source: Source, since: StreamId
+    ) -> list[bool]:
         """Write views of one partition, each with its events; at most `MAX_VIEWS_PER_COMMIT`.
 
+        The events follow the checkpoint ``since`` of ``source``.
+
         Returns per view whether it was written; False: another wrote it first, fold again on what is there now.
-        None: the generation is another by now and nothing was written.
+
+        Raises:
+            GenerationChangedError: nothing was written.
+            ViewsWentBackError: nothing was written.
         """
-        script_keys = [self._keys.changes(partition), self._keys.generation(partition)]
+        keys = self._keys
+        script_keys = [keys.changes(partition), keys.generation(partition), keys.checkpoint(partition)]
         arguments: list[str | int | bytes] = [generation, self._feed_length, CHANGES_LENGTH, self._ttl]
+        arguments += [source.name, *since]
         for update in updates:
             after = update.after
             script_keys += [self._keys.view(update.topic), self._keys.feed(update.topic)]
@@ -89,9 +101,12 @@ class ViewStore:
                 len(update.entries),
             ]
             for entry in update.entries:
-                arguments += [entry.event, entry.data, entry.source]
-        outcome = cast("list[int] | None", await self._commit(keys=script_keys, args=arguments))
-        return None if outcome is None else [bool(written) for written in outcome]
+                arguments += [entry.event, entry.data, entry.stream_id]
+        outcome = cast("list[int] | bytes", await self._commit(keys=script_keys, args=arguments))
+        if isinstance(outcome, bytes):
+            error = GenerationChangedError if outcome == b"generation" else ViewsWentBackError
+            raise error(f"view partition {partition}")
+        return [bool(written) for written in outcome]
 
     async def generation(self, partition: int) -> int:
         """The partition's generation; 0 until something was lost."""

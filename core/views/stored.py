@@ -12,11 +12,11 @@ from pipai_contracts.record import StreamId
 
 
 class FeedEntry(NamedTuple):
-    """One event of a topic's feed: ``data`` is the JSON viewers get."""
+    """One event of a topic's feed: ``data`` is the JSON viewers get, ``stream_id`` where it stands in the log."""
 
     event: str
     data: bytes
-    source: str
+    stream_id: str
 
 
 @dataclass(frozen=True, slots=True)

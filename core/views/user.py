@@ -8,6 +8,7 @@ user with 100,000 workflows it knows the 100 active and 100 ended ones that spok
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_json
 
 from core.views.runs import is_late, status_of
 from pipai_contracts.events import (
@@ -20,7 +21,16 @@ from pipai_contracts.events import (
     WorkflowProgress,
 )
 from pipai_contracts.record import Record
-from pipai_contracts.views import MAX_LISTED, TERMINAL, ActiveItem, Counts, NotificationItem, UserView
+from pipai_contracts.views import (
+    MAX_LISTED,
+    MAX_LISTED_MESSAGE,
+    MAX_LISTED_METADATA,
+    TERMINAL,
+    ActiveItem,
+    Counts,
+    NotificationItem,
+    UserView,
+)
 
 _MAX_ENDED: Final = 100
 
@@ -80,7 +90,9 @@ def evolve(state: UserState, record: Record) -> UserState:
     if folded is None:
         return state
     folded = folded.model_copy(update={"updated": max(folded.updated, time)})
-    return state.model_copy(update={"sources": {**state.sources, record.source: folded}})
+    # In one order whatever came first: a rebuild is to give the same bytes.
+    sources = dict(sorted({**state.sources, record.source: folded}.items()))
+    return state.model_copy(update={"sources": sources})
 
 
 def _fold_run(
@@ -94,7 +106,7 @@ def _fold_run(
         status=status_of(event),
         step=event.step,
         progress=event.progress,
-        message=event.message,
+        message=event.message[:MAX_LISTED_MESSAGE] if event.message is not None else None,
         updated=record.envelope.time,
         at=record.stream_id,
     )
@@ -148,10 +160,10 @@ def _fold_notification(part: SourceState, event: Notification, record: Record) -
     item = NotificationItem(
         event_id=record.envelope.event_id,
         title=event.title,
-        message=event.message,
+        message=event.message[:MAX_LISTED_MESSAGE],
         level=event.level,
         link=event.link,
-        metadata=event.metadata,
+        metadata=event.metadata if len(to_json(event.metadata)) <= MAX_LISTED_METADATA else None,
         timestamp=record.envelope.time,
     )
     counts = part.counts.model_copy(update={"notifications": part.counts.notifications + 1})

@@ -132,7 +132,8 @@ class Hub:
         metrics.CHANGES.inc(len(rows[0][1]))
 
     def _take(self, partition: int, number: int, fields: dict[bytes, bytes]) -> None:
-        follows = number == self._positions[partition] + 1
+        # From 0, which is an empty feed, whatever comes first follows: a feed begins at the clock, not at 1.
+        follows = self._positions[partition] in {0, number - 1}
         self._positions[partition] = number
         try:
             topic = topic_of(fields)
@@ -152,7 +153,7 @@ class Hub:
         for subscription in viewers:
             subscription.offer(change)
         metrics.DELIVERED.labels(topic.kind).inc(len(viewers))
-        appended = StreamId.parse(fields[b"source"]).milliseconds
+        appended = StreamId.parse(fields[b"stream_id"]).milliseconds
         metrics.DELIVERY_SECONDS.observe(max(time.time() - appended / 1000, 0))
         log.debug("stream event delivered", topic=topic.path, pos=change.pos, viewers=len(viewers))
 

@@ -21,8 +21,6 @@ from services.api.temporal_status import TemporalQuery
 from services.api.viewer import Viewer
 from services.api.views import view_routes
 
-DEFAULT_METRICS_PORT = 9402
-
 
 def build(settings: ApiSettings) -> HttpService:
     """The api's routes and what runs beside them. Nothing connects before the lifespan starts."""

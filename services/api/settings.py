@@ -4,12 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from core.runtime.settings import Settings
+from core.runtime.settings import HttpSettings, MetricsPort
 
 
-class ApiSettings(Settings):
+class ApiSettings(HttpSettings):
     """What only api processes need."""
 
+    metrics_port: MetricsPort = 9402
     host: Annotated[str, Field(description="Address the HTTP server listens on.")] = "127.0.0.1"
     port: Annotated[int, Field(description="Port of the HTTP server.", ge=0, le=65535)] = 8000
     reconnect_interval: Annotated[

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Header, Query, Response
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from core.runtime.http import PathId, ProblemError
+from core.runtime.http import PathId
+from core.runtime.problems import ProblemError
 from pipai_contracts.cursor import Cursor, InvalidCursorError
 from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
 from pipai_contracts.problems import FieldProblem

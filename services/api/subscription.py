@@ -13,6 +13,9 @@ MAX_WAITING: Final = 1_000
 """Changes that wait for one viewer. One that does not read in time gets the state instead of the history."""
 
 
+_KEPT_SIGNALS: Final = 10
+
+
 class Subscription:
     """The changes and signals of one topic for one viewer, in order."""
 
@@ -23,11 +26,13 @@ class Subscription:
     def offer(self, item: Change | Signal | bytes) -> None:
         """Hand over a change, a signal, or a ready frame without position; never waits.
 
-        When too much waits, everything that does is given up for one ``slow``.
+        When too much waits, the changes among it are given up for one ``slow``; the latest signals stay.
         """
         if len(self._waiting) >= MAX_WAITING:
-            self._waiting.clear()
-            self._waiting.append("slow")
+            kept: list[Change | Signal | bytes] = [
+                old for old in self._waiting if not isinstance(old, Change) and old != "slow"
+            ]
+            self._waiting = deque(["slow", *kept[-_KEPT_SIGNALS:]])
         self._waiting.append(item)
         self._arrived.set()
 

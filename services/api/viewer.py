@@ -21,6 +21,7 @@ from pipai_contracts.frames import (
     Connected,
     Disconnected,
     DisconnectReason,
+    ErrorCode,
     Reset,
     ResetReason,
     StreamError,
@@ -37,7 +38,7 @@ from services.api.settings import ApiSettings
 from services.api.subscription import Signal, Subscription
 from services.api.temporal_status import TemporalQuery
 
-_PAGE: Final = 500
+_PAGE: Final = 100
 _LINGER_SECONDS: Final = 2.0
 """How long a stream stays open after its run ended: a run that follows at once is seen without a reconnect."""
 
@@ -107,58 +108,63 @@ class Viewer:
     async def _serve(self, subscription: Subscription, cursor: Cursor | None) -> AsyncIterator[bytes]:
         try:
             snapshot = await self._hub.snapshot(self._topic)
-            joined = self._join(snapshot) if cursor is None else await self._resume(snapshot, cursor)
+            async for frame in self._join(snapshot) if cursor is None else self._resume(snapshot, cursor):
+                yield frame
         except RedisError:
             yield self._error("degraded", "The event store cannot be reached; come back later.")
             return
-        for frame in joined:
-            yield frame
+        except ValueError:
+            log.exception("stream state cannot be read", topic=self._topic.path)
+            yield self._error("internal", "The state of this topic cannot be read.", retryable=False)
+            return
         async for frame in self._live(subscription, _Place(snapshot.cursor, has_ended(snapshot.state))):
             yield frame
 
-    def _join(self, snapshot: Snapshot) -> list[bytes]:
-        frames = [self._connected(snapshot, snapshot.cursor)]
+    async def _join(self, snapshot: Snapshot) -> AsyncIterator[bytes]:
+        yield self._connected(snapshot, snapshot.cursor)
         if isinstance(snapshot.state, RunView):
-            frames += latest_progress(self._topic, snapshot.state)
-        return frames
+            for frame in latest_progress(self._topic, snapshot.state):
+                yield frame
 
-    async def _resume(self, snapshot: Snapshot, cursor: Cursor) -> list[bytes]:
-        return [self._connected(None, cursor), *await self._beyond(snapshot, cursor)]
+    async def _resume(self, snapshot: Snapshot, cursor: Cursor) -> AsyncIterator[bytes]:
+        yield self._connected(None, cursor)
+        async for frame in self._beyond(snapshot, cursor):
+            yield frame
 
-    async def _beyond(self, snapshot: Snapshot, cursor: Cursor) -> list[bytes]:
-        """What brings a viewer from the cursor to the snapshot: the events between, else a reset."""
+    async def _beyond(self, snapshot: Snapshot, cursor: Cursor) -> AsyncIterator[bytes]:
+        """What brings a viewer from the cursor to the snapshot: the events between, else a reset.
+
+        A page at a time, as fast as the viewer reads: a thousand large events are never held for one viewer.
+        """
         reason = _unusable(cursor, snapshot)
-        missed = None if reason else await self._missed(cursor, snapshot)
-        if missed is None:
-            return [self._reset(snapshot, reason or "trimmed")]
-        return [change.frame for change in missed]
-
-    async def _missed(self, cursor: Cursor, snapshot: Snapshot) -> list[Change] | None:
-        """The events between the viewer's cursor and the snapshot; None when the feed no longer has them all."""
+        if reason is not None:
+            yield self._reset(snapshot, reason)
+            return
         epoch, upto = snapshot.cursor
-        changes: list[Change] = []
         after = cursor.pos
         while after < upto:
             page = await self._store.read_feed(self._topic, after=after, upto=upto, count=_PAGE)
+            if not page or page[0].pos != after + 1:
+                yield self._reset(snapshot, "trimmed")
+                return
             for item in page:
-                if item.pos != after + 1:
-                    return None
-                after = item.pos
-                changes.append(make_change(Cursor(epoch, item.pos), item.event, item.data))
-            if not page:
-                return None
-        return changes
+                yield make_change(Cursor(epoch, item.pos), item.event, item.data).frame
+            after = page[-1].pos
 
     async def _live(self, subscription: Subscription, place: _Place) -> AsyncIterator[bytes]:
+        clock = asyncio.get_running_loop().time
+        ends_at: float | None = None
         while True:
-            linger = _LINGER_SECONDS if place.ended else None
+            # From the end of the run, not from the last event: what trickles in after it must not keep the stream open.
+            ends_at = (ends_at or clock() + _LINGER_SECONDS) if place.ended else None
+            if ends_at is not None and place.doubt is None and clock() >= ends_at:
+                yield self._disconnected("ended", reconnect=False)
+                return
+            linger = None if ends_at is None else ends_at - clock()
             items = await subscription.take(linger if place.doubt is None else _RETRY_SECONDS)
             if not items and place.doubt is not None:
                 for frame in await self._settle(place.doubt, place):
                     yield frame
-            elif not items:
-                yield self._disconnected("completed", reconnect=False)
-                return
             for item in items:
                 for frame in await self._frames_of(item, place):
                     yield frame
@@ -203,7 +209,7 @@ class Viewer:
         try:
             snapshot = await self._hub.snapshot(self._topic)
             frames = await self._frames_after(doubt, snapshot, place.cursor)
-        except RedisError:
+        except (RedisError, ValueError):
             told, place.doubt = place.doubt is not None, doubt
             return [] if told else [self._error("degraded", "The event store cannot be reached; events arrive late.")]
         place.doubt = None
@@ -214,7 +220,7 @@ class Viewer:
     async def _frames_after(self, doubt: Doubt, snapshot: Snapshot, cursor: Cursor) -> list[bytes]:
         match doubt:
             case "recovered":
-                return await self._beyond(snapshot, cursor)
+                return [frame async for frame in self._beyond(snapshot, cursor)]
             case "slow":
                 return [self._reset(snapshot, doubt)]
             case "lost":
@@ -254,8 +260,8 @@ class Viewer:
         )
 
     @staticmethod
-    def _error(code: str, message: str) -> bytes:
-        error = StreamError.model_validate({"timestamp": now(), "code": code, "message": message, "retryable": True})
+    def _error(code: ErrorCode, message: str, *, retryable: bool = True) -> bytes:
+        error = StreamError(timestamp=now(), code=code, message=message, retryable=retryable)
         return encode_frame("error", encode_data(error))
 
 

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic_core import from_json, to_json
 from redis.exceptions import RedisError
 
-from core.runtime.http import PathId, ProblemError
+from core.runtime.http import PathId
+from core.runtime.problems import ProblemError
 from core.views.folds import render
 from core.views.store import FeedItem, ViewStore
 from core.views.stored import Snapshot

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from python_multipart.multipart import parse_options_header
 
-from core.runtime.http import invalid
+from core.runtime.problems import invalid
 from pipai_contracts.events import MAX_EVENT_BYTES
 from services.ingest.refusals import bad_body, too_large, wrong_content_type
 

@@ -1,5 +1,6 @@
 """Uploaded files do not stay: each is deleted some time after it was stored."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -42,6 +43,7 @@ class Janitor:
                 break
         for key in due:
             await self._storage.delete(key)
-        if due:
-            _log.info("stream uploads deleted", files=len(due))
+        pieces = await asyncio.to_thread(self._storage.drop_unfinished, self._now() - self._ttl)
+        if due or pieces:
+            _log.info("stream uploads deleted", files=len(due), unfinished=pieces)
         return len(due)

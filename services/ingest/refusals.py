@@ -7,7 +7,7 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
-from core.runtime.http import ProblemError
+from core.runtime.problems import ProblemError
 from pipai_contracts.problems import FieldProblem, Problem
 from services.ingest.metrics import REJECTED
 

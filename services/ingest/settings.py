@@ -4,15 +4,16 @@ from typing import Annotated
 
 from pydantic import Field
 
-from core.runtime.settings import Settings
+from core.runtime.settings import HttpSettings, MetricsPort
 from core.runtime.storage import StorageUrl
 
 DAY = 24 * 3600
 
 
-class IngestSettings(Settings):
+class IngestSettings(HttpSettings):
     """What ingest can be told."""
 
+    metrics_port: MetricsPort = 9401
     host: Annotated[str, Field(description="Address ingest listens on.")] = "127.0.0.1"
     port: Annotated[int, Field(description="Port ingest listens on.", ge=0, le=65535)] = 8001
     idempotency_window: Annotated[

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from core.documents import DocumentError, UnsupportedError
 from core.log.errors import LogUnavailableError
-from core.runtime.http import ProblemError
+from core.runtime.problems import ProblemError
 from core.runtime.redis import EvictingRedisError
 from core.runtime.storage import FileTooLargeError
 from services.ingest.bodies import refuse_declared_length

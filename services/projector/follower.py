@@ -12,6 +12,7 @@ from core.log.read import read_entries
 from core.log.trim import Trimmer
 from core.runtime.logs import get_logger
 from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints
+from core.views.errors import ViewsWentBackError
 from pipai_contracts.record import StreamId
 from services.projector import metrics
 from services.projector.projection import Projection
@@ -57,19 +58,18 @@ class Follower:
         Raises:
             redis.exceptions.RedisError: nothing is acknowledged; `catch_up` or a redelivery goes on from there.
         """
+        hole = False
         with metrics.BATCH_SECONDS.labels(self.source.name).time():
             async with self._projecting:
                 checkpoint = await self._load_checkpoint()
                 fresh = [entry for entry in entries if entry.stream_id > checkpoint.stream_id]
-                hole = bool(fresh) and not _follows(checkpoint, fresh)
-                if hole:
+                if fresh and not await self._project_delivered(checkpoint, fresh):
+                    hole = True
                     await self._reload_checkpoint()
                     await self._read_on(upto=fresh[-1].stream_id)
-                elif fresh:
-                    await self._project(fresh)
         await self._acknowledge([entry.stream_id for entry in entries])
         if hole:  # what fills it may have been given out to nobody's ears, and would stay pending for ever
-            await self._clear_pending()
+            await self.clear_pending()
 
     async def catch_up(self) -> int:
         """Project what lies in the log beyond the checkpoint, and clear pending entries that are in the views.
@@ -80,11 +80,11 @@ class Follower:
             await self._reload_checkpoint()
             count = await self._read_on(upto=None)
         metrics.CAUGHT_UP.labels(self.source.name).inc(count)
-        await self._clear_pending()
+        await self.clear_pending()
         return count
 
-    async def behind(self) -> float:
-        """Seconds since the oldest event that is not in its views was appended; 0 when all are."""
+    async def oldest_waiting(self) -> StreamId | None:
+        """The oldest event that is not in its views yet; None when all are. Its age goes into the metrics."""
         checkpoint = await self._checkpoints.load(self.source)
         oldest = await read_entries(self._redis, self.source, after=checkpoint.stream_id, count=1)
         lag = 0.0
@@ -92,7 +92,17 @@ class Follower:
             seconds, micros = await self._redis.time()
             lag = max(seconds + micros / 1e6 - oldest[0].stream_id.milliseconds / 1e3, 0.001)
         metrics.LAG_SECONDS.labels(self.source.name).set(lag)
-        return lag
+        return oldest[0].stream_id if oldest else None
+
+    async def _project_delivered(self, checkpoint: Checkpoint, entries: Sequence[Entry]) -> bool:
+        """Project what was delivered if it follows the checkpoint, and the views are as far as that; False if not."""
+        if not _follows(checkpoint, entries):
+            return False
+        try:
+            await self._project(entries)
+        except ViewsWentBackError:
+            return False
+        return True
 
     async def _read_on(self, *, upto: StreamId | None) -> int:
         count = 0
@@ -112,12 +122,12 @@ class Follower:
 
         In the latter case views went back with it, so the same positions will stand for other events.
         """
-        known, self._checkpoint = self._checkpoint or NOTHING, None
-        stored = await self._load_checkpoint()
+        known, stored = self._checkpoint or NOTHING, await self._checkpoints.load(self.source)
         if stored.stream_id < known.stream_id:
             metrics.REGRESSED.labels(self.source.name).inc()
             log.error("views went back", stream=self.source.key, known=str(known.stream_id), now=str(stored.stream_id))
             await self._projection.begin_generation()
+        self._checkpoint = stored  # not before: a failure above would forget that the views went back
 
     async def _note_loss(self, checkpoint: Checkpoint, entries: Sequence[Entry]) -> None:
         """Count what is gone from the log for good. Viewers are told before they see what comes after the hole."""
@@ -140,14 +150,14 @@ class Follower:
 
     async def _project(self, entries: Sequence[Entry]) -> None:
         log.debug("stream batch", stream=self.source.key, events=len(entries), first=str(entries[0].stream_id))
-        await self._projection.project(self.source, entries)
-        before = (await self._load_checkpoint()).offset
-        offset = next((entry.offset for entry in reversed(entries) if entry.offset), before)
+        since = await self._load_checkpoint()
+        await self._projection.project(self.source, entries, since.stream_id)
+        offset = next((entry.offset for entry in reversed(entries) if entry.offset), since.offset)
         checkpoint = Checkpoint(offset, entries[-1].stream_id)
-        await self._checkpoints.advance(self.source, checkpoint)
+        await self._checkpoints.advance(self.source, checkpoint, since=since)
         self._checkpoint = checkpoint
         metrics.PROJECTED.labels(self.source.name).inc(len(entries))
-        await self._trimmer.trim(self.source, checkpoint.offset)
+        await self._trimmer.trim(self.source, checkpoint.offset, checkpoint.stream_id)
 
     async def _load_checkpoint(self) -> Checkpoint:
         if self._checkpoint is None:
@@ -158,7 +168,7 @@ class Follower:
         if stream_ids:
             await self._redis.xack(self.source.key, GROUP, *[str(stream_id) for stream_id in stream_ids])
 
-    async def _clear_pending(self) -> None:
+    async def clear_pending(self) -> None:
         """Acknowledge entries this consumer was given once and that are in the views by now."""
         checkpoint = await self._load_checkpoint()
         start = "0"

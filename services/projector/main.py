@@ -16,8 +16,6 @@ from core.runtime.redis import EvictingRedisError, blocking_options, command_cli
 from services.projector.projector import Projector
 from services.projector.settings import ProjectorSettings
 
-DEFAULT_METRICS_PORT = 9410
-
 
 def build(settings: ProjectorSettings, stack: AsyncExitStack) -> Projector:
     """A projector with its own connections, which close with the stack."""
@@ -35,10 +33,11 @@ async def _serve(settings: ProjectorSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         projector = build(settings, stack)
-        port = DEFAULT_METRICS_PORT if settings.metrics_port is None else settings.metrics_port
         stack.enter_context(
             metrics_server(
-                settings.metrics_host, port, ready=lambda: None if projector.ready else "not following the streams"
+                settings.metrics_host,
+                settings.metrics_port,
+                ready=lambda: None if projector.ready else "not following the streams",
             )
         )
         async with projector.running():

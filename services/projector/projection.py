@@ -11,6 +11,7 @@ from core.log.entry import Entry, decode
 from core.log.errors import UndecodableEntryError
 from core.log.keys import Keys, Source, partition_of
 from core.runtime.logs import get_logger
+from core.views.errors import ContendedViewError, GenerationChangedError
 from core.views.project import fold_batch, topics_in
 from core.views.store import MAX_VIEWS_PER_COMMIT, ViewStore
 from core.views.stored import Stored, Update
@@ -22,10 +23,6 @@ _CACHED_VIEWS: Final = 2_000
 _MAX_ATTEMPTS: Final = 200
 
 log = get_logger()
-
-
-class ContendedViewError(RuntimeError):
-    """A view was written by others again and again before this projector could; the batch is tried later."""
 
 
 class Projection:
@@ -42,13 +39,14 @@ class Projection:
         self._views: OrderedDict[Topic, Stored] = OrderedDict()
         self._generations: dict[int, int] = {}
 
-    async def project(self, source: Source, entries: Sequence[Entry]) -> None:
-        """Bring the entries, which follow one another in ``source``, into every view they belong to.
+    async def project(self, source: Source, entries: Sequence[Entry], since: StreamId) -> None:
+        """Bring the entries, which follow the checkpoint ``since`` of ``source``, into every view they belong to.
 
         Entries that are no event, or that a fold cannot take, are parked instead.
 
         Raises:
             redis.exceptions.RedisError: some views may be committed; projecting the same again is safe.
+            ViewsWentBackError: likewise.
             ContendedViewError: likewise.
         """
         records: list[Record] = []
@@ -58,7 +56,7 @@ class Projection:
                 records.append(decode(source, entry))
             except UndecodableEntryError as error:
                 unfit[entry.stream_id] = error
-        for record, error in await self._fold_and_commit(records):
+        for record, error in await self._fold_and_commit(records, source, since):
             unfit[record.stream_id] = error
         for entry in entries:
             if entry.stream_id in unfit:
@@ -73,7 +71,9 @@ class Projection:
         for partition in range(self._keys.partitions):
             self._generations[partition] = await self._store.raise_generation(partition)
 
-    async def _fold_and_commit(self, records: Sequence[Record]) -> list[tuple[Record, Exception]]:
+    async def _fold_and_commit(
+        self, records: Sequence[Record], source: Source, since: StreamId
+    ) -> list[tuple[Record, Exception]]:
         open_topics = set(topics_in(records))
         failed: list[tuple[Record, Exception]] = []
         for attempt in range(_MAX_ATTEMPTS):
@@ -86,7 +86,7 @@ class Projection:
             # Without this an event that one view refused could enter another when that is folded again.
             refused = {record.stream_id for record, _ in folded.failed}
             records = [record for record in records if record.stream_id not in refused]
-            moved = await self._commit(folded.updates)
+            moved = await self._commit(folded.updates, source, since)
             metrics.MOVED.inc(len(moved))
             open_topics = moved
         raise ContendedViewError(f"{len(open_topics)} views were written by others {_MAX_ATTEMPTS} times in a row")
@@ -97,7 +97,7 @@ class Projection:
             self._views.update(await self._store.load(missing))
         return {topic: self._views[topic] for topic in topics if topic in self._views}
 
-    async def _commit(self, updates: Sequence[Update]) -> set[Topic]:
+    async def _commit(self, updates: Sequence[Update], source: Source, since: StreamId) -> set[Topic]:
         """Commit, and return the topics whose views another wrote first."""
         moved: set[Topic] = set()
         by_partition: dict[int, list[Update]] = {}
@@ -105,19 +105,29 @@ class Projection:
             by_partition.setdefault(partition_of(update.topic, self._keys.partitions), []).append(update)
         for partition, all_updates in by_partition.items():
             for start in range(0, len(all_updates), MAX_VIEWS_PER_COMMIT):
-                moved |= await self._commit_call(partition, all_updates[start : start + MAX_VIEWS_PER_COMMIT])
+                chunk = all_updates[start : start + MAX_VIEWS_PER_COMMIT]
+                outcome = await self._commit_call(partition, chunk, source, since)
+                moved |= self._settle(chunk, outcome)
         while len(self._views) > _CACHED_VIEWS:
             self._views.popitem(last=False)
         return moved
 
-    async def _commit_call(self, partition: int, updates: Sequence[Update]) -> set[Topic]:
+    async def _commit_call(
+        self, partition: int, updates: Sequence[Update], source: Source, since: StreamId
+    ) -> list[bool]:
         if partition not in self._generations:
             self._generations[partition] = await self._store.generation(partition)
-        outcome = await self._store.commit(partition, self._generations[partition], updates)
-        if outcome is None:
+        try:
+            return await self._store.commit(
+                partition, self._generations[partition], updates, source=source, since=since
+            )
+        except GenerationChangedError:
             del self._generations[partition]
             self._views.clear()
-            outcome = [False] * len(updates)
+            return [False] * len(updates)
+
+    def _settle(self, updates: Sequence[Update], outcome: Sequence[bool]) -> set[Topic]:
+        """Keep what was written, forget what another wrote first; returns the topics of the latter."""
         moved: set[Topic] = set()
         for update, written in zip(updates, outcome, strict=True):
             if written:

@@ -20,17 +20,15 @@ from core.runtime.logs import get_logger
 from core.runtime.redis import refuse_eviction
 from core.runtime.tasks import end, running
 from core.views.checkpoints import Checkpoints
+from core.views.errors import CommitError
 from core.views.store import ViewStore
 from pipai_contracts.record import StreamId
 from services.projector.follower import Follower, consumer_name
-from services.projector.projection import ContendedViewError, Projection
+from services.projector.projection import Projection
 from services.projector.settings import ProjectorSettings
 
 _LOOK_EVERY: Final = 2.0
 """Seconds between two looks for events the group did not deliver."""
-
-_STRANDED_AFTER: Final = 1.0
-"""Seconds an event may wait before the group counts as silent about it."""
 
 log = get_logger()
 
@@ -111,7 +109,7 @@ class Projector:
         async def take(message: RedisStreamMessage) -> None:
             try:
                 await follower.take(_entries(message))
-            except (RedisError, ContendedViewError) as error:
+            except (RedisError, CommitError) as error:
                 # Not acknowledged: the watch reads these events from the log.
                 log.warning("stream batch not projected", stream=follower.source.key, error=str(error))
 
@@ -120,7 +118,6 @@ class Projector:
 
     async def _revive(self, follower: Follower) -> None:
         """Make a destroyed group again and start the subscriber that stopped over it."""
-        await create_group(self._redis, follower.source)
         subscriber = self._subscribers[follower]
         if not subscriber.running:
             log.warning("stream subscriber starts again", stream=follower.source.key)
@@ -128,16 +125,30 @@ class Projector:
 
     async def _watch(self) -> None:
         """Catch up on sources whose events wait though nobody delivers them: the last event before a silence."""
+        waiting: dict[Follower, StreamId | None] = {}
         while True:
             await asyncio.sleep(_LOOK_EVERY)
             for follower in self._followers:
                 try:
-                    await self._revive(follower)
-                    if await follower.behind() > _STRANDED_AFTER:
-                        count = await follower.catch_up()
-                        log.info("stream caught up", stream=follower.source.key, events=count)
+                    waiting[follower] = await self._look(follower, waiting.get(follower))
                 except Exception as error:  # noqa: BLE001 - a watch that ended would leave every source unwatched
                     log.warning("stream cannot be looked at", stream=follower.source.key, error=str(error))
+
+    async def _look(self, follower: Follower, waited: StreamId | None) -> StreamId | None:
+        """Help one source on; returns the event that waits there, ``waited`` is the one that did at the last look.
+
+        An event counts as stranded when it waits for two looks. Its age would not do: ids may be ahead of the clock.
+        """
+        pending = await count_pending(self._redis, follower.source)
+        await self._revive(follower)
+        oldest = await follower.oldest_waiting()
+        if oldest is not None and oldest == waited:
+            count = await follower.catch_up()
+            log.info("stream caught up", stream=follower.source.key, events=count)
+            return None
+        if oldest is None and pending:
+            await follower.clear_pending()
+        return oldest
 
 
 async def create_group(redis: Redis, source: Source) -> None:
@@ -147,6 +158,17 @@ async def create_group(redis: Redis, source: Source) -> None:
     except ResponseError as error:
         if "BUSYGROUP" not in str(error):
             raise
+
+
+async def count_pending(redis: Redis, source: Source) -> int:
+    """How many entries the group gave out that nobody acknowledged; a group that is gone is made again."""
+    try:
+        return int((await redis.xpending(source.key, GROUP))["pending"])
+    except ResponseError as error:
+        if "NOGROUP" not in str(error):
+            raise
+    await create_group(redis, source)
+    return 0
 
 
 def _entries(message: RedisStreamMessage) -> list[Entry]:

@@ -4,10 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from core.runtime.settings import Settings
+from core.runtime.settings import MetricsPort, Settings
 
 
 class ProjectorSettings(Settings):
     """What only projectors need."""
 
+    metrics_port: MetricsPort = 9410
     projector_batch: Annotated[int, Field(description="Events a projector takes at once.", ge=1, le=1000)] = 500

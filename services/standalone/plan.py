@@ -11,6 +11,8 @@ from urllib.error import URLError
 from core.runtime.redis import safe_address
 from core.runtime.settings import Settings
 from core.runtime.temporal import temporal_target
+from services.api.settings import ApiSettings
+from services.projector.settings import ProjectorSettings
 from services.standalone.child import Service
 from services.standalone.embedded import (
     EmbeddedError,
@@ -22,10 +24,12 @@ from services.standalone.embedded import (
     temporal_server,
 )
 from services.standalone.settings import StandaloneSettings
+from services.worker.settings import WorkerSettings
 
-WEB_METRICS: Final = 9402
-WORKER_METRICS: Final = 9403
-PROJECTOR_METRICS: Final = 9410
+DOCUMENTED_METRICS: Final = tuple(
+    settings.model_fields["metrics_port"].default for settings in (ApiSettings, WorkerSettings, ProjectorSettings)
+)
+"""Where web, worker and projector have their metrics unless METRICS_PORT says otherwise."""
 
 GRACEFUL_SECONDS: Final = 1
 """Seconds uvicorn waits for open streams when it is told to stop; without a limit it waits for the viewers."""
@@ -102,10 +106,8 @@ def choose_ports(settings: StandaloneSettings) -> Ports:
         BusyPortError: one of them is taken.
     """
     first = settings.metrics_port
-    if first is None:
-        wanted = (WEB_METRICS, WORKER_METRICS, PROJECTOR_METRICS)
-    else:
-        wanted = (first, first + 1, first + 2) if first else (0, 0, 0)
+    moved = (first, first + 1, first + 2) if first else (0, 0, 0)
+    wanted = DOCUMENTED_METRICS if first is None else moved
     return Ports(
         _free(settings.port, "PORT", "pages and API"),
         _free(wanted[0], "METRICS_PORT", "metrics of pages and API"),

@@ -18,6 +18,10 @@ class StandaloneSettings(Settings):
     port: Annotated[int, Field(description="Port of the pages and the API; 0 takes any free one.", ge=0, le=65535)] = (
         8000
     )
+    metrics_port: Annotated[
+        int | None,
+        Field(description="First of three ports for the metrics of web, worker and projector.", ge=0, le=65533),
+    ] = None
     redis_port: Annotated[
         int, Field(description="Port of the Redis started here, or the next free one.", ge=0, le=65535)
     ] = 6379

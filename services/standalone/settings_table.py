@@ -3,16 +3,29 @@
 import argparse
 import sys
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Final, cast, get_args
+from typing import Final, get_args
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from core.runtime.settings import Settings
+from services.api.settings import ApiSettings
+from services.ingest.settings import IngestSettings
+from services.projector.settings import ProjectorSettings
+from services.standalone.settings import StandaloneSettings
+from services.worker.settings import WorkerSettings
 
-SERVICES: Final = ("standalone", "ingest", "projector", "api", "worker")
+CLASSES: Final[dict[str, type[Settings]]] = {
+    "all": Settings,
+    "standalone": StandaloneSettings,
+    "ingest": IngestSettings,
+    "projector": ProjectorSettings,
+    "api": ApiSettings,
+    "worker": WorkerSettings,
+}
+"""The shared settings, then each service's own class."""
+
 DOCUMENT: Final = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 
 INTRODUCTION: Final = """\
@@ -36,20 +49,6 @@ class Row:
     description: str
 
 
-def settings_classes() -> dict[str, type[Settings]]:
-    """The shared settings, then each service's own class, by name."""
-    classes = {"all": Settings}
-    for service in SERVICES:
-        module = import_module(f"services.{service}.settings")
-        found = [
-            value
-            for value in vars(module).values()
-            if isinstance(value, type) and issubclass(value, Settings) and value.__module__ == module.__name__
-        ]
-        classes.update(dict.fromkeys([service], found[0]) if found else {})
-    return classes
-
-
 def rows(settings: type[Settings], without: type[Settings] | None = None) -> list[Row]:
     """The variables a class reads, except those that `without` reads in the same way."""
     inherited = without.model_fields if without else {}
@@ -63,7 +62,7 @@ def rows(settings: type[Settings], without: type[Settings] | None = None) -> lis
 def document() -> str:
     """The whole text of docs/configuration.md."""
     parts = [INTRODUCTION]
-    for service, settings in settings_classes().items():
+    for service, settings in CLASSES.items():
         shown = rows(settings, None if settings is Settings else Settings)
         if not shown:
             continue
@@ -79,7 +78,7 @@ def document() -> str:
 
 def print_settings() -> int:
     """Print all settings in columns."""
-    for service, settings in settings_classes().items():
+    for service, settings in CLASSES.items():
         shown = rows(settings, None if settings is Settings else Settings)
         if not shown:
             continue
@@ -96,15 +95,11 @@ def print_settings() -> int:
 def _default(field: FieldInfo) -> str:
     if field.annotation is SecretStr or SecretStr in get_args(field.annotation):
         return ""
-    if field.default_factory is not None:
-        return ""
     value = field.get_default()
     if value is None or field.is_required():
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, list | tuple):
-        return ",".join(str(part) for part in cast("list[object]", value))
     return str(value)
 
 

@@ -8,8 +8,6 @@ from fastapi import APIRouter, FastAPI
 from core.runtime.http import HttpService, create_app
 from core.runtime.logs import configure_logging
 from core.runtime.metrics import metrics_server
-from core.runtime.settings import Settings
-from services.api.main import DEFAULT_METRICS_PORT
 from services.api.main import build as build_api
 from services.api.settings import ApiSettings
 from services.ingest.main import build as build_ingest
@@ -29,13 +27,12 @@ def create_web() -> FastAPI:
     )
 
 
-def _metrics(settings: Settings) -> HttpService:
+def _metrics(settings: ApiSettings) -> HttpService:
     """``/metrics`` on its own port, as a part of the app: uvicorn starts the app, so nothing else could."""
-    port = DEFAULT_METRICS_PORT if settings.metrics_port is None else settings.metrics_port
 
     @asynccontextmanager
     async def lifespan() -> AsyncGenerator[None]:
-        with metrics_server(settings.metrics_host, port):
+        with metrics_server(settings.metrics_host, settings.metrics_port):
             yield
 
     async def ready() -> None:

@@ -13,17 +13,14 @@ from services.worker.compose import compose_activities, compose_worker
 from services.worker.connect import wait_for_temporal
 from services.worker.settings import WorkerSettings
 
-DEFAULT_METRICS_PORT = 9403
-
 
 async def _serve(settings: WorkerSettings, target: ClientConnectConfig) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     missing: str | None = "waiting for Temporal"
-    port = DEFAULT_METRICS_PORT if settings.metrics_port is None else settings.metrics_port
     async with AsyncExitStack() as stack:
-        stack.enter_context(metrics_server(settings.metrics_host, port, ready=lambda: missing))
+        stack.enter_context(metrics_server(settings.metrics_host, settings.metrics_port, ready=lambda: missing))
         activities = compose_activities(settings, stack)
         working = asyncio.create_task(wait_for_temporal(target))
         stopped = asyncio.create_task(stopping.wait())

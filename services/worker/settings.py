@@ -4,13 +4,14 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from core.runtime.settings import Settings
+from core.runtime.settings import MetricsPort, Settings
 from core.runtime.storage import StorageUrl
 
 
 class WorkerSettings(Settings):
     """What only workers need."""
 
+    metrics_port: MetricsPort = 9403
     storage_url: StorageUrl = ""
     worker_documents: Annotated[
         int, Field(description="Documents a worker reads at once; each takes a process of its own.", ge=1, le=100)

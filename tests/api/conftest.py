@@ -50,6 +50,9 @@ class Api:
                 stream.read()
             yield stream
 
+    async def ready(self) -> bool:
+        return (await self.client.get("/readyz")).status_code == 200
+
     async def health(self) -> dict[str, Any]:
         return (await self.client.get("/stream/health")).json()
 
@@ -161,8 +164,9 @@ async def producer(redis_url: str, key_prefix: str) -> AsyncIterator[Producer]:
 
 @pytest.fixture
 async def api(serve: Serve) -> AsyncIterator[Api]:
-    """An api with the default settings."""
+    """An api with the default settings, which follows the change feed."""
     async with serve() as api:
+        await wait_until(api.ready)
         yield api
 
 

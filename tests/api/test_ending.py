@@ -4,10 +4,12 @@ import asyncio
 
 import pytest
 
+from pipai_contracts.events import AiProgress
 from tests.api.conftest import Api, Producer, Serve
-from tests.api.stream import Frame
+from tests.api.stream import Frame, Stream
+from tests.conftest import wait_until
 
-COMPLETED = {"reason": "completed", "reconnect": False}
+ENDED = {"reason": "ended", "reconnect": False}
 
 
 def _farewell(frame: Frame) -> dict[str, object]:
@@ -28,7 +30,7 @@ async def test_a_stream_ends_two_seconds_after_its_run(api: Api, producer: Produ
         [farewell] = await stream.rest()
 
     assert ended.data["result"] == {"pages": 3}
-    assert _farewell(farewell) == COMPLETED
+    assert _farewell(farewell) == ENDED
     assert 1.8 < loop.time() - began < 4
 
 
@@ -42,7 +44,7 @@ async def test_a_failed_or_canceled_run_ends_its_stream_too(
         await producer.progress("w", 30, **how)
         last, farewell = await stream.rest()
     assert how.items() <= last.data.items()
-    assert _farewell(farewell) == COMPLETED
+    assert _farewell(farewell) == ENDED
 
 
 @pytest.mark.usefixtures("brief_farewell")
@@ -52,7 +54,7 @@ async def test_who_comes_late_to_a_finished_run_gets_its_result_and_the_end(api:
         connected, latest, farewell = await stream.rest()
     assert connected.data["view"]["status"] == "completed"
     assert (latest.data["progress"], latest.data["result"], latest.id) == (100, {"pages": 3}, None)
-    assert _farewell(farewell) == COMPLETED
+    assert _farewell(farewell) == ENDED
 
 
 async def test_who_has_seen_everything_of_a_finished_run_gets_204(api: Api, producer: Producer) -> None:
@@ -76,7 +78,7 @@ async def test_who_has_missed_the_end_gets_the_rest_and_then_the_farewell(api: A
         connected, *missed, farewell = await stream.rest()
     assert connected.data["resumed"] is True
     assert [frame.pos for frame in missed] == [2, 3]
-    assert _farewell(farewell) == COMPLETED
+    assert _farewell(farewell) == ENDED
 
 
 @pytest.mark.usefixtures("brief_farewell")
@@ -94,6 +96,31 @@ async def test_a_run_that_begins_again_keeps_the_stream_open(serve: Serve, produ
         assert [frame.event for frame in await stream.rest()] == ["workflow_progress", "disconnected"]
 
 
+async def test_what_trickles_in_after_the_end_does_not_keep_the_stream_open(api: Api, producer: Producer) -> None:
+    loop = asyncio.get_running_loop()
+    async with api.watching("/stream/workflow/w") as stream:
+        await stream.next()
+        await producer.progress("w", 100)
+        await stream.next()
+        began = loop.time()
+        trickling = asyncio.create_task(_trickle(producer, stream))
+        *deltas, farewell = await stream.rest()
+        lasted = loop.time() - began
+        await trickling
+
+    assert {frame.event for frame in deltas} == {"ai_progress"}
+    assert _farewell(farewell) == ENDED
+    assert 1.8 < lasted < 3
+
+
+async def _trickle(producer: Producer, stream: Stream) -> None:
+    """A delta each time the viewer has had the one before, until the stream ends."""
+    while not stream.ended:
+        seen = len(stream.frames)
+        await producer.publish(AiProgress(workflow_id="w", step="summarise", delta="x"))
+        await wait_until(lambda seen=seen: stream.ended or len(stream.frames) > seen)
+
+
 @pytest.mark.usefixtures("brief_farewell")
 async def test_a_late_event_is_told_but_does_not_reopen_the_run(api: Api, producer: Producer) -> None:
     async with api.watching("/stream/workflow/w") as stream:
@@ -103,4 +130,4 @@ async def test_a_late_event_is_told_but_does_not_reopen_the_run(api: Api, produc
         ended, late, farewell = await stream.rest()
     assert "late" not in ended.data
     assert (late.data["progress"], late.data["late"], late.pos) == (70, True, 2)
-    assert _farewell(farewell) == COMPLETED
+    assert _farewell(farewell) == ENDED

@@ -11,6 +11,7 @@ from core.log.keys import Keys
 from core.runtime.redis import blocking_client, command_client
 from core.views.store import ViewStore
 from pipai_contracts.ids import Topic
+from pipai_contracts.record import StreamId
 from services.api.hub import Hub
 from tests.api.conftest import Api, Producer, Serve
 from tests.api.fault_proxy import FaultProxy
@@ -51,13 +52,40 @@ async def test_a_change_feed_trimmed_past_its_reader_resets_who_missed_something
         assert "reset" not in calm.events()
 
 
-async def test_a_deleted_change_feed_is_followed_from_its_new_beginning(api: Api, producer: Producer) -> None:
+async def test_a_deleted_change_feed_is_followed_from_its_new_beginning(serve: Serve, producer: Producer) -> None:
+    """The read goes on for long, so that the feed begins anew under it; nothing is missing and nobody is reset."""
     await producer.progress("w", 1, 2, 3)
-    async with api.watching("/stream/workflow/w") as stream:
+    async with serve(stream_block_time=5000) as api, api.watching("/stream/workflow/w") as stream:
         await stream.next()
         await stream.next()
-        await producer.redis.delete(_changes(producer))
+        with capture_logs() as lines:
+            await producer.redis.delete(_changes(producer))
+            await producer.progress("w", 4)
+            assert (await stream.next()).pos == 4
+            assert [line for line in lines if line["event"] == "stream viewers resync"]
+        await producer.progress("w", 5)
+        assert (await stream.next()).pos == 5
+        assert stream.events() == ["connected", *["workflow_progress"] * 3]
+
+
+async def test_a_deleted_change_feed_that_took_an_event_along_resets_who_misses_it(
+    serve: Serve, producer: Producer, proxy: FaultProxy
+) -> None:
+    """It is as long as before, but its numbers are others."""
+    await producer.progress("w", 1, 2, 3)
+    await producer.progress("other", 1)
+    async with (
+        serve(redis_url=proxy.url, stream_block_time=5000) as api,
+        api.watching("/stream/workflow/w") as stream,
+    ):
+        await stream.next()
+        await stream.next()
+        proxy.hold()
+        await producer.progress("other", 2)  # this one may be in the reply that is held
         await producer.progress("w", 4)
+        await producer.redis.delete(_changes(producer))
+        await producer.progress("other", 3, 4, 5, 6, 7, 8)
+        proxy.release()
         reset = await stream.next()
         assert (reset.event, reset.data["reason"], reset.pos) == ("reset", "lost", 4)
         await producer.progress("w", 5)
@@ -100,13 +128,13 @@ async def test_a_raised_generation_resets_to_a_cursor_of_the_new_epoch(api: Api,
 
 GARBLED: list[dict[str, str]] = [
     {"foreign": "fields"},
-    {"topic": "no topic", "epoch": "x", "pos": "1", "event": "e", "data": "{}", "source": "1-0"},
+    {"topic": "no topic", "epoch": "x", "pos": "1", "event": "e", "data": "{}", "stream_id": "1-0"},
     {"topic": "default:workflow:w"},
-    {"topic": "default:workflow:w", "epoch": "x", "pos": "one", "event": "e", "data": "{}", "source": "1-0"},
+    {"topic": "default:workflow:w", "epoch": "x", "pos": "one", "event": "e", "data": "{}", "stream_id": "1-0"},
     {"topic": "default:workflow:w", "epoch": "x", "pos": "1", "event": "workflow_progress", "data": "{"},
     {"topic": "default:workflow:w", "epoch": "x", "pos": "1", "event": "workflow_progress", "data": "[]"},
     {"topic": "default:workflow:w", "epoch": "x", "pos": "1", "event": "temporal_status", "data": "{}"},
-    {"topic": "default:workflow:w", "epoch": "x", "pos": "1", "event": "a\nb", "data": "{}", "source": "1-0"},
+    {"topic": "default:workflow:w", "epoch": "x", "pos": "1", "event": "a\nb", "data": "{}", "stream_id": "1-0"},
 ]
 
 
@@ -188,14 +216,16 @@ async def test_a_cancellation_that_redis_py_swallows_does_not_keep_the_hub_runni
 async def test_old_changes_the_hub_comes_to_late_reset_nobody(api: Api, producer: Producer) -> None:
     """Who joined after a generation was raised may still be handed changes of the epoch before."""
     await producer.progress("w", 1)
-    old = {"topic": "default:workflow:w", "epoch": "0badc0de", "event": "workflow_progress", "source": "1-0"}
+    old = {"topic": "default:workflow:w", "epoch": "0badc0de", "event": "workflow_progress", "stream_id": "1-0"}
     data = '{"workflow_id":"w","step":"work","progress":50}'
     async with api.watching("/stream/workflow/w") as stream:
         await stream.next()
         await stream.next()
-        for number in (2, 3):
-            entry = {**old, "pos": str(number), "data": data}
-            await producer.redis.xadd(_changes(producer), cast("dict[Any, Any]", entry), id=f"{number}-0")
+        ((newest, _),) = cast("list[Any]", await producer.redis.xrevrange(_changes(producer), count=1))
+        number = StreamId.parse(newest).milliseconds
+        for pos in (2, 3):
+            entry = {**old, "pos": str(pos), "data": data}
+            await producer.redis.xadd(_changes(producer), cast("dict[Any, Any]", entry), id=f"{number + pos - 1}-0")
         await producer.progress("w", 2)
         following = await stream.next()
     assert (following.event, following.pos, following.data["progress"]) == ("workflow_progress", 2, 2)

@@ -2,15 +2,18 @@
 
 import asyncio
 import random
+from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 
 from pipai_contracts.events import Metadata, WorkflowProgress
 from services.api import subscription
 from services.api.changes import Change
-from services.api.subscription import MAX_WAITING, Subscription
+from services.api.subscription import MAX_WAITING, Signal, Subscription
 from tests.api.conftest import Api, Producer, Serve
 from tests.api.stream import Frame
+from tests.conftest import wait_until
 
 EVENTS = 2_000
 VIEWERS = 50
@@ -25,32 +28,48 @@ async def _publish(producer: Producer) -> None:
         await producer.publish(*events)
 
 
-async def _watch(api: Api, delay: float) -> tuple[int, list[Frame]]:
-    """The position one joined at, and everything until the last event."""
-    await asyncio.sleep(delay)  # at a random moment, which nothing announces
-    async with api.watching("/stream/workflow/w") as stream:
-        connected = await stream.next()
-        if connected.pos:
-            assert (await stream.next()).id is None
-        frames = [] if connected.pos == EVENTS else await stream.until(lambda frame: frame.pos == EVENTS)
-        return connected.pos, frames
+@dataclass
+class _Crowd:
+    """A topic that is published to without pause until everybody has joined."""
+
+    published: int = 0
+    joined: int = 0
+
+    async def publish(self, producer: Producer) -> None:
+        while self.joined < VIEWERS and self.published < 20 * EVENTS:
+            await producer.publish(*(self._event(self.published + at) for at in range(20)))
+            self.published += 20
+        await producer.publish(self._event(self.published, last=True))
+
+    def _event(self, number: int, *, last: bool = False) -> WorkflowProgress:
+        return WorkflowProgress(workflow_id="w", step="s", progress=number % 100, metadata={"n": number, "last": last})
+
+    async def watch(self, api: Api, after: int) -> tuple[int, list[Frame]]:
+        """Join when that many are published; the position one joined at, and everything until the last event."""
+        await wait_until(lambda: self.published >= after, 60)
+        async with api.watching("/stream/workflow/w") as stream:
+            connected = await stream.next()
+            if connected.pos:
+                assert (await stream.next()).id is None
+            self.joined += 1
+            return connected.pos, await stream.until(lambda frame: frame.data["metadata"]["last"])
 
 
 async def test_whoever_joins_whenever_sees_every_position_once(api: Api, producer: Producer) -> None:
+    crowd = _Crowd()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_publish(producer))
-        viewers = [tasks.create_task(_watch(api, random.uniform(0, 1.5))) for _ in range(VIEWERS)]
+        tasks.create_task(crowd.publish(producer))
+        viewers = [tasks.create_task(crowd.watch(api, random.randrange(EVENTS))) for _ in range(VIEWERS)]
 
     payload: dict[int, bytes] = {}
     joined = 0
     for viewer in viewers:
         cursor, frames = viewer.result()
-        joined += 0 < cursor < EVENTS
-        assert [frame.pos for frame in frames] == list(range(cursor + 1, EVENTS + 1))
+        joined += cursor > 0
+        assert [frame.pos for frame in frames] == list(range(cursor + 1, crowd.published + 2))
         for frame in frames:
             assert payload.setdefault(frame.pos, frame.raw) == frame.raw
     assert joined > VIEWERS / 5, "too few joined in the middle for this to say anything"
-    assert [payload[pos] for pos in sorted(payload)][-1].count(b'"n":1999') == 1
 
 
 async def test_who_goes_and_comes_back_again_and_again_sees_every_position_once(api: Api, producer: Producer) -> None:
@@ -89,13 +108,14 @@ async def test_a_viewer_that_does_not_read_gets_the_state_when_it_does(
         await producer.progress("w", 80)
         frames.append(await sleeper.next())
 
-    [at] = [index for index, frame in enumerate(frames) if frame.event == "reset"]
-    assert frames[at].data["reason"] == "slow"
-    assert frames[at].data["view"]["progress"] == 299 / 4
-    before, after = frames[1:at], frames[at + 1 :]
-    assert [frame.pos for frame in before] == list(range(1, len(before) + 1))
-    assert len(before) < 250
-    assert [frame.pos for frame in after] == [301]
+    resets = [frame for frame in frames if frame.event == "reset"]
+    assert resets
+    assert {reset.data["reason"] for reset in resets} == {"slow"}
+    assert all(reset.data["view"]["progress"] == (reset.pos - 1) / 4 for reset in resets)
+    for before, frame in pairwise(frames):
+        assert frame.pos > before.pos if frame.event == "reset" else frame.pos == before.pos + 1
+    assert frames[-1].pos == 301
+    assert len(frames) < 250
 
 
 def test_what_waits_for_a_viewer_is_bounded() -> None:
@@ -103,6 +123,50 @@ def test_what_waits_for_a_viewer_is_bounded() -> None:
     for pos in range(1, 10 * MAX_WAITING):
         waiting.offer(Change("e", pos, b"", None))
         assert len(waiting._waiting) <= MAX_WAITING  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def _offer(waiting: Subscription, count: int, *, first: int = 1) -> list[Change]:
+    changes = [Change("e", pos, b"", None) for pos in range(first, first + count)]
+    for change in changes:
+        waiting.offer(change)
+    return changes
+
+
+@pytest.mark.parametrize("signal", ["shutdown", "recovered", "degraded", "lost", b": a frame without position"])
+async def test_who_falls_behind_loses_changes_and_no_signal(signal: Signal | bytes) -> None:
+    waiting = Subscription()
+    _offer(waiting, 10)
+    waiting.offer(signal)
+    _offer(waiting, MAX_WAITING - 11)
+
+    newer = _offer(waiting, 3)
+
+    assert await waiting.take() == ["slow", signal, *newer]
+
+
+async def test_who_falls_behind_again_and_again_is_told_once_and_keeps_the_order_of_the_signals() -> None:
+    waiting = Subscription()
+    waiting.offer("degraded")
+    _offer(waiting, 2 * MAX_WAITING)
+    waiting.offer("recovered")
+    _offer(waiting, 3 * MAX_WAITING)
+    waiting.offer("shutdown")
+
+    items = await waiting.take()
+
+    assert [item for item in items if not isinstance(item, Change)] == ["slow", "degraded", "recovered", "shutdown"]
+
+
+async def test_signals_without_number_do_not_grow_without_bound() -> None:
+    waiting = Subscription()
+    for _ in range(3 * MAX_WAITING):
+        waiting.offer("degraded")
+    waiting.offer("shutdown")
+
+    items = await waiting.take()
+
+    assert len(items) <= MAX_WAITING
+    assert (items[0], items[-1]) == ("slow", "shutdown")
 
 
 async def test_who_falls_behind_is_told_before_anything_newer() -> None:

@@ -1,9 +1,12 @@
 """Redis goes away, hangs, and comes back: viewers are told, and then get what they missed."""
 
 import asyncio
+from typing import cast
 
 import pytest
 
+from pipai_contracts.events import WorkflowProgress
+from pipai_contracts.ids import Topic
 from services.api import hub
 from services.standalone.embedded import Server
 from tests.api.conftest import Api, Producer, Serve, producing, projecting
@@ -152,3 +155,43 @@ async def test_it_starts_without_redis_and_serves_when_it_is_there(
             await stream.next()
             await producer.progress("w", 1)
             assert (await stream.next()).pos == 1
+
+
+async def test_a_redis_that_comes_back_at_once_with_older_data_resets_its_viewers(
+    serve: Serve, producer: Producer
+) -> None:
+    """A failover: every connection breaks, and the next one finds the change feed as long as before."""
+    topic = Topic("default", "workflow", "w")
+    names = [producer.keys.view(topic), producer.keys.feed(topic), producer.keys.changes(0)]
+    names.append(producer.keys.checkpoint(0))
+    async with serve() as api, api.watching("/stream/workflow/w") as stream:
+        await stream.next()
+        await producer.progress("w", 10, 20)
+        old = {name: await producer.redis.dump(name) for name in names}
+        await producer.progress("w", 30, 40)
+        before = (await stream.until(lambda frame: frame.pos == 4))[-1]
+
+        await _fail_over(producer, old)
+        await producer.publish(*(WorkflowProgress(workflow_id="v", step="work", progress=at) for at in range(1, 7)))
+
+        after = await stream.until(lambda frame: frame.pos == 4)
+        resets = [frame for frame in after if frame.event == "reset"]
+        assert resets
+        assert str(after[-1].id).split(".")[0] != str(before.id).split(".")[0]
+        assert (await producer.store.snapshot(topic, 0)).cursor.pos == 4
+        await producer.progress("w", 50)
+        assert (await stream.until(lambda frame: frame.pos == 5))[-1].data["progress"] == 50
+
+
+async def _fail_over(producer: Producer, old: dict[str, bytes | None]) -> None:
+    """Make these keys what they were, and break everybody else's connections; all in one step."""
+    mine = await producer.redis.client_id()
+    clients = await producer.redis.client_list()
+    async with producer.redis.pipeline(transaction=True) as pipe:
+        for name, dump in old.items():
+            milliseconds = 0 if producer.keys.is_permanent(name) else 600_000
+            pipe.restore(name, milliseconds, cast("bytes", dump), replace=True)
+        for client in clients:
+            if int(client["id"]) != mine:
+                pipe.client_kill_filter(_id=client["id"])
+        await pipe.execute()

@@ -98,10 +98,10 @@ async def test_a_final_refusal_is_not_tried_again(page: Page, api: FakeApi) -> N
 
 async def test_a_stream_that_says_it_is_final_is_not_opened_again(page: Page, api: FakeApi) -> None:
     await watch(page)
-    api.workflow.write(frame("disconnected", {"reason": "completed", "reconnect": False}))
+    api.workflow.write(frame("disconnected", {"reason": "ended", "reconnect": False}))
     link = page.get_by_test_id("connection-workflow")
     await expect(link).to_contain_text("Ended")
-    await expect(link.get_by_test_id("connection-reason")).to_have_text("completed")
+    await expect(link.get_by_test_id("connection-reason")).to_have_text("ended")
     await wait_until(lambda: not api.workflow.connections)
     assert api.asked() == [None]
 

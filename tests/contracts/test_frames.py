@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 
 from pipai_contracts.frames import (
-    HEARTBEAT,
     Connected,
     Disconnected,
     Reset,
@@ -33,7 +32,7 @@ def test_frames_are_read_back_with_name_id_retry_and_data() -> None:
     first = encode_frame("workflow_progress", b'{"progress":50}', "3f2a91bc.17", 3000)
     second = encode_frame("connected", b"{}")
 
-    events = _read(first + HEARTBEAT + second)
+    events = _read(first + b": heartbeat\n\n" + second)
 
     assert [(event.event, event.data) for event in events] == [
         ("workflow_progress", '{"progress":50}'),
@@ -80,9 +79,9 @@ def test_control_events_leave_out_what_nobody_set_but_always_tell_the_view() -> 
 
     assert json.loads(encode_data(connected))["view"] is None
     assert json.loads(encode_data(connected))["shaping"] == {}
-    assert json.loads(encode_data(Disconnected(timestamp=NOW, reason="completed", reconnect=False))) == {
+    assert json.loads(encode_data(Disconnected(timestamp=NOW, reason="ended", reconnect=False))) == {
         "timestamp": NOW,
-        "reason": "completed",
+        "reason": "ended",
         "reconnect": False,
     }
 

@@ -66,9 +66,10 @@ def temporal(status: Status, *, of: str = "w", run: str | None = None, message: 
     return Told(TemporalStatusEvent(workflow_id=of, status=status, message=message), run)
 
 
-def notice(title: str, *, of: str = "ada", **fields: Any) -> Told:
-    """A user was told something."""
-    return Told(Notification(user_id=of, title=title, message=title, **fields))
+def notice(title: str, *, of: str = "ada", message: str | None = None, **fields: Any) -> Told:
+    """A user was told something; the message is the title unless it is given."""
+    told = title if message is None else message
+    return Told(Notification(user_id=of, title=title, message=told, **fields))
 
 
 def records(told: Sequence[Told], *, start: int = 1) -> list[Record]:

@@ -1,5 +1,6 @@
 """How views are committed, on a real Redis: together, once, and only onto what they were folded on."""
 
+import json
 from typing import Any, cast
 
 import pytest
@@ -7,6 +8,8 @@ from redis.asyncio import Redis
 
 from core.log.keys import Keys
 from core.views import project
+from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints
+from core.views.errors import GenerationChangedError, ViewsWentBackError
 from core.views.folds import State, evolve
 from core.views.project import fold_batch, topics_in
 from core.views.store import ViewStore
@@ -14,12 +17,14 @@ from core.views.stored import Stored, Update, unheard_of
 from core.views.user import UserState
 from pipai_contracts.cursor import START, Cursor
 from pipai_contracts.ids import Topic
-from pipai_contracts.record import Record
+from pipai_contracts.record import BEGINNING, Record, StreamId
 from pipai_contracts.views import RunView
-from tests.core.telling import Told, ai, records, step
+from tests.core.telling import Told, ai, notice, records, step
 
 TTL = 600
 W, V = Topic("default", "workflow", "w"), Topic("default", "workflow", "v")
+ADA = Topic("default", "user", "ada")
+SOURCE = Keys().source("workflow:progress", 0)
 
 
 @pytest.fixture
@@ -33,15 +38,25 @@ async def _updates(store: ViewStore, *told: Told, start: int = 1) -> list[Update
     return fold_batch(batch, await store.load(topics_in(batch))).updates
 
 
+async def _commit(store: ViewStore, generation: int, updates: list[Update], since: StreamId = BEGINNING) -> list[bool]:
+    """Write the updates as made from events that follow ``since``."""
+    return await store.commit(0, generation, updates, source=SOURCE, since=since)
+
+
 async def _tell(store: ViewStore, *told: Told, start: int = 1) -> None:
-    outcome = await store.commit(0, await store.generation(0), await _updates(store, *told, start=start))
-    assert outcome is not None
-    assert all(outcome)
+    assert all(await _commit(store, await store.generation(0), await _updates(store, *told, start=start)))
 
 
 async def _changes(redis: Redis, keys: Keys) -> list[tuple[str, dict[bytes, bytes]]]:
     rows = cast("list[Any]", await redis.xrange(keys.changes(0)))
     return [(change_id.decode(), fields) for change_id, fields in rows]
+
+
+async def _consecutive(redis: Redis, keys: Keys) -> list[int]:
+    """The numbers of the changes, which have no hole."""
+    numbers = [StreamId.parse(change_id).milliseconds for change_id, _ in await _changes(redis, keys)]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    return numbers
 
 
 def _progress(stored: Stored) -> float:
@@ -67,14 +82,14 @@ async def test_view_feed_and_changes_are_written_together(store: ViewStore, redi
     assert b'"run_id":"r","timestamp":"2025-01-01T00:00:01.000Z"}' in feed[0].data
     epoch = (await store.snapshot(W, 0)).cursor.epoch
     changes = await _changes(redis, keys)
-    assert [change_id for change_id, _ in changes] == ["1-0", "2-0", "3-0"]
+    assert len(await _consecutive(redis, keys)) == 3
     assert changes[0][1] == {
         b"topic": b"default:workflow:w",
         b"epoch": epoch.encode(),
         b"pos": b"1",
         b"event": b"workflow_progress",
         b"data": feed[0].data,
-        b"source": b"1-0",
+        b"stream_id": b"1-0",
     }
 
 
@@ -83,9 +98,7 @@ async def test_a_view_that_moved_is_left_alone_and_the_others_are_written(store:
     mine = await _updates(store, step(20), step(20, of="v"), start=3)
     await _tell(store, step(15), start=3)
 
-    outcome = await store.commit(0, 0, mine)
-
-    assert outcome == [False, True]
+    assert await _commit(store, 0, mine) == [False, True]
     loaded = await store.load([W, V])
     assert [(_progress(one), one.version, one.pos) for one in loaded.values()] == [(15, 2, 2), (20, 2, 2)]
     assert await _positions(store, W) == await _positions(store, V) == [1, 2]
@@ -95,11 +108,33 @@ async def test_nothing_is_written_under_another_generation(store: ViewStore, red
     mine = await _updates(store, step(10))
     await store.raise_generation(0)
 
-    assert await store.commit(0, 0, mine) is None
+    with pytest.raises(GenerationChangedError):
+        await _commit(store, 0, mine)
 
     assert (await store.load([W]))[W].version == 0
     assert await _positions(store, W) == []
     assert len(await _changes(redis, keys)) == 1
+
+
+async def test_nothing_is_written_to_views_that_went_back(store: ViewStore, redis: Redis, keys: Keys) -> None:
+    """Their own checkpoint is older than the one the events follow: what lies between would be missing for ever."""
+    checkpoints = Checkpoints(redis, keys)
+    await checkpoints.advance(SOURCE, Checkpoint(3, StreamId(5, 3)), since=NOTHING)
+    mine = await _updates(store, step(10))
+
+    for newer in (StreamId(5, 4), StreamId(6, 0), StreamId(50, 0)):
+        with pytest.raises(ViewsWentBackError):
+            await _commit(store, 0, mine, newer)
+    assert (await store.load([W]))[W].version == 0
+    assert await _positions(store, W) == []
+    assert await _changes(redis, keys) == []
+
+    assert await _commit(store, 0, mine, StreamId(5, 3)) == [True]
+
+
+async def test_views_without_a_checkpoint_went_back_when_events_follow_one(store: ViewStore) -> None:
+    with pytest.raises(ViewsWentBackError):
+        await _commit(store, 0, await _updates(store, step(10)), StreamId(0, 1))
 
 
 async def test_positions_and_change_ids_count_on_from_commit_to_commit(
@@ -110,7 +145,32 @@ async def test_positions_and_change_ids_count_on_from_commit_to_commit(
 
     assert await _positions(store, W) == list(range(1, 11))
     assert await _positions(store, V) == list(range(1, 6))
-    assert [change_id for change_id, _ in await _changes(redis, keys)] == [f"{number}-0" for number in range(1, 16)]
+    assert len(await _consecutive(redis, keys)) == 15
+
+
+async def test_a_feed_has_all_of_a_notification_that_its_view_cuts(store: ViewStore) -> None:
+    message, metadata = "m" * 100_000, {"m": "y" * 100_000}
+    await _tell(store, notice("x", metadata=metadata, message=message))
+
+    (item,) = await store.read_feed(ADA, after=0, count=10)
+    told = json.loads(item.data)
+    assert (told["message"], told["metadata"]) == (message, metadata)
+
+
+@pytest.mark.parametrize("begun_by", ["commit", "generation"])
+async def test_a_change_feed_that_begins_anew_is_numbered_beyond_the_old_one(
+    store: ViewStore, redis: Redis, keys: Keys, begun_by: str
+) -> None:
+    """Grown as long as the old one it would pass for that, and its readers would miss how it got there."""
+    await _tell(store, *(step(1) for _ in range(20)))
+    old = await _consecutive(redis, keys)
+    await redis.delete(keys.changes(0))
+
+    if begun_by == "generation":
+        await store.raise_generation(0)
+    await _tell(store, step(1), start=30)
+
+    assert min(await _consecutive(redis, keys)) > max(old)
 
 
 async def test_a_feed_is_read_between_two_positions(store: ViewStore) -> None:
@@ -160,13 +220,14 @@ async def test_another_generation_is_told_in_the_change_feed_and_changes_every_e
 ) -> None:
     await _tell(store, step(10))
     before = (await store.snapshot(W, 0)).cursor
+    (first,) = await _consecutive(redis, keys)
 
     assert await store.raise_generation(0) == 1
 
     after = (await store.snapshot(W, 0)).cursor
     assert after == Cursor(after.epoch, before.pos)
     assert after.epoch != before.epoch
-    assert (await _changes(redis, keys))[-1] == ("2-0", {b"generation": b"1"})
+    assert (await _changes(redis, keys))[-1] == (f"{first + 1}-0", {b"generation": b"1"})
     await _tell(store, step(20), start=2)
     assert (await _changes(redis, keys))[-1][1][b"epoch"] == after.epoch.encode()
 

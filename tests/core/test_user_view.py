@@ -2,7 +2,7 @@
 
 from core.views.folds import encode_state, evolve, initial, render
 from pipai_contracts.ids import Topic
-from pipai_contracts.views import MAX_LISTED, UserView
+from pipai_contracts.views import MAX_LISTED, MAX_LISTED_MESSAGE, MAX_LISTED_METADATA, UserView
 from tests.core.specification import Specification, given
 from tests.core.telling import ai, analysis, at, notice, records, step, temporal
 
@@ -112,3 +112,32 @@ def test_a_user_with_very_many_workflows_has_a_view_of_bounded_size() -> None:
     view = render(state)
     assert isinstance(view, UserView)
     assert (len(view.workflows), view.counts.completed) == (MAX_LISTED, 1500)
+
+
+def test_very_large_notifications_are_cut_in_the_view() -> None:
+    """Otherwise a hundred of them would have each later event of the user read and write 25 MB."""
+    small = {"link": "/file"}
+    seen = given(notice("small", message="short", metadata=small), topic=ADA)
+    seen.when(*(notice("large", message="m" * 250_000) for _ in range(MAX_LISTED // 2)))
+    seen.when(*(notice("large", message="m", metadata={"m": "y" * 250_000}) for _ in range(MAX_LISTED // 2 - 1)))
+
+    by_metadata, *_, by_message, first = _view(seen).notifications
+    assert (by_message.message, by_message.metadata) == ("m" * MAX_LISTED_MESSAGE, None)
+    assert (by_metadata.message, by_metadata.metadata) == ("m", None)
+    assert (first.message, first.metadata) == ("short", small)
+    assert len(_view(seen).model_dump_json()) < 150_000
+
+
+def test_metadata_is_listed_up_to_its_bound() -> None:
+    fitting = {"m": "y" * (MAX_LISTED_METADATA - len('{"m":""}'))}
+    larger = {"m": fitting["m"] + "y"}
+    seen = given(notice("a", metadata=fitting), notice("b", metadata=larger), topic=ADA)
+
+    assert [item.metadata for item in _view(seen).notifications] == [None, fitting]
+
+
+def test_messages_of_active_runs_are_cut_in_the_view() -> None:
+    seen = given(step(1, message="m" * 250_000), analysis(1, message="m" * 250_000), step(1, of="v"), topic=ADA)
+
+    assert [item.message for item in _view(seen).workflows] == [None, "m" * MAX_LISTED_MESSAGE]
+    assert [item.message for item in _view(seen).files] == ["m" * MAX_LISTED_MESSAGE]

@@ -1,5 +1,7 @@
 """How a workflow's view follows its events."""
 
+from typing import Any
+
 import pytest
 
 from pipai_contracts.events import Status
@@ -74,6 +76,25 @@ def test_what_comes_after_the_end_of_a_run_leaves_the_view_alone(end: Told, late
 
 def test_a_late_event_of_a_named_run_leaves_the_view_alone() -> None:
     given(step(100, run="a")).when(step(0, run="a")).then_late()
+
+
+# An end that somebody else tells
+
+
+@pytest.mark.parametrize("end", [{"error": "gone"}, {"canceled": True}, {"error": "gone", "canceled": True}])
+def test_who_tells_an_end_for_somebody_else_does_not_lower_the_progress(end: dict[str, Any]) -> None:
+    given(step(40, run="a")).when(step(0, run="a", **end)).then(progress=40)
+    given(step(40)).when(step(55, **end)).then(progress=55)
+    file = Topic("default", "file", "f")
+    given(analysis(40), topic=file).when(analysis(0, **end)).then(progress=40)
+
+
+def test_an_end_of_another_run_has_that_runs_progress() -> None:
+    given(step(100, run="a")).when(step(0, run="b", error="gone")).then(progress=0, status="failed", run_id="b")
+
+
+def test_progress_of_a_run_that_goes_on_may_go_back() -> None:
+    given(step(40)).when(step(30)).then(progress=30)
 
 
 # Another run

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 from core.runtime.settings import Settings
-from services.api.main import DEFAULT_METRICS_PORT
 from services.api.settings import ApiSettings
 from services.ingest.form import OVERHEAD_BYTES
 from services.ingest.settings import IngestSettings
 from services.projector.settings import ProjectorSettings
 from services.standalone.embedded import redis_server, temporal_server
-from services.standalone.plan import PROJECTOR_METRICS, WEB_METRICS, WORKER_METRICS, make_plan
+from services.standalone.plan import DOCUMENTED_METRICS, make_plan
 from services.standalone.settings import StandaloneSettings
 from services.worker.settings import WorkerSettings
 from tests.deployment.compose import OWN_IMAGE, ROOT, Service, environment, own_services, read_yaml, services
@@ -55,8 +54,8 @@ def test_the_services_and_their_commands_are_those_of_run_up(tmp_path: Path) -> 
 
 def test_the_metrics_ports_are_those_of_run_up() -> None:
     ports = {name: int(environment(service)["METRICS_PORT"]) for name, service in own_services().items()}
-    assert ports == {"ingest": 9401, "api": WEB_METRICS, "worker": WORKER_METRICS, "projector": PROJECTOR_METRICS}
-    assert DEFAULT_METRICS_PORT == WEB_METRICS
+    web, worker, projector = DOCUMENTED_METRICS
+    assert ports == {"ingest": 9401, "api": web, "worker": worker, "projector": projector}
 
 
 def test_prometheus_scrapes_the_metrics_port_of_every_service() -> None:

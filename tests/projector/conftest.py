@@ -162,7 +162,6 @@ async def deployed(redis_url: str, key_prefix: str, partitions: int = 1) -> Asyn
 def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let projectors look after what the group does not deliver without waiting for seconds."""
     monkeypatch.setattr("services.projector.projector._LOOK_EVERY", 0.2)
-    monkeypatch.setattr("services.projector.projector._STRANDED_AFTER", 0.3)
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from redis.asyncio import Redis
 
 from core.log.entry import decode
 from core.log.errors import UndecodableEntryError
-from core.log.keys import Keys
+from core.log.keys import Keys, partition_of
 from core.log.read import read_entries
 from core.views.checkpoints import Checkpoints
 from core.views.folds import State, evolve, initial, render, topics_of
 from core.views.store import ViewStore
 from pipai_contracts.ids import Topic
-from pipai_contracts.record import BEGINNING, Record
+from pipai_contracts.record import BEGINNING, Record, StreamId
 
 _EVERYTHING = 1_000_000
 
@@ -75,8 +75,11 @@ async def assert_views_are_a_fresh_fold(redis: Redis, keys: Keys, without: Abstr
         assert await _feed(redis, keys, topic) == view.events, topic
         assert stored[topic].pos == view.events.total(), topic
     for partition in range(keys.partitions):
-        changes = [change_id for change_id, _ in await _rows(redis, keys.changes(partition))]
-        assert changes == [f"{number}-0".encode() for number in range(1, len(changes) + 1)]
+        expected = Counter[tuple[str, str, str]]()
+        for topic, view in fresh.items():
+            if partition_of(topic, keys.partitions) == partition:
+                expected.update({(topic.path, *event): times for event, times in view.events.items()})
+        assert await _changes(redis, keys, partition) == expected
     return len(fresh)
 
 
@@ -84,7 +87,17 @@ async def _feed(redis: Redis, keys: Keys, topic: Topic) -> Counter[tuple[str, st
     """How often each event stands in the feed, whose positions have no hole."""
     rows = await _rows(redis, keys.feed(topic))
     assert [entry_id for entry_id, _ in rows] == [f"{pos}-0".encode() for pos in range(1, len(rows) + 1)], topic
-    return Counter((fields[b"event"].decode(), fields[b"source"].decode()) for _, fields in rows)
+    return Counter((fields[b"event"].decode(), fields[b"stream_id"].decode()) for _, fields in rows)
+
+
+async def _changes(redis: Redis, keys: Keys, partition: int) -> Counter[tuple[str, str, str]]:
+    """How often each event of each topic stands in the change feed, whose numbers have no hole."""
+    rows = await _rows(redis, keys.changes(partition))
+    numbers = [StreamId.parse(change_id).milliseconds for change_id, _ in rows]
+    assert not numbers or numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    names = (b"topic", b"event", b"stream_id")
+    told = [tuple(fields[name].decode() for name in names) for _, fields in rows if b"topic" in fields]
+    return Counter(cast("list[tuple[str, str, str]]", told))
 
 
 async def _rows(redis: Redis, key: str) -> list[tuple[bytes, dict[bytes, bytes]]]:

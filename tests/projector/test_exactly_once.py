@@ -1,6 +1,9 @@
 """Each event once in each view, whatever is delivered twice, not at all, or by another way."""
 
+from typing import Any, cast
+
 import pytest
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from core.log.keys import Source
@@ -30,11 +33,11 @@ async def test_a_crash_between_commit_and_checkpoint_repeats_nothing(
     advance = Checkpoints.advance
     crashes = ["once"]
 
-    async def crashing(self: Checkpoints, source: Source, checkpoint: Checkpoint) -> None:
+    async def crashing(self: Checkpoints, source: Source, checkpoint: Checkpoint, *, since: Checkpoint) -> None:
         if crashes:
             crashes.pop()
             raise RedisConnectionError("gone")
-        await advance(self, source, checkpoint)
+        await advance(self, source, checkpoint, since=since)
 
     monkeypatch.setattr(Checkpoints, "advance", crashing)
     async with deployment.projecting():
@@ -50,7 +53,7 @@ async def test_a_crash_between_commit_and_checkpoint_repeats_nothing(
 async def test_a_new_projector_repeats_nothing_that_was_committed_without_a_checkpoint(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def crash(*_: object) -> None:
+    async def crash(*_: object, **__: object) -> None:
         raise RedisConnectionError("gone")
 
     await deployment.publish(step(1).by("ada"), step(2).by("ada"))
@@ -113,6 +116,27 @@ async def test_entries_that_were_given_out_and_dropped_do_not_stay_pending(deplo
         await deployment.settled()
         await wait_until(lambda: _none_pending(deployment))
     assert len(dropped) == 1
+
+
+async def test_what_is_projected_but_was_not_acknowledged_does_not_stay_pending(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis went away between the checkpoint and the acknowledgement, and nobody publishes any more."""
+    xack = cast("Any", Redis).xack
+    failures = ["once"]
+
+    async def failing(redis: Redis, *stream_ids: object) -> int:
+        if failures:
+            failures.pop()
+            raise RedisConnectionError("gone")
+        return await xack(redis, *stream_ids)
+
+    monkeypatch.setattr(Redis, "xack", failing)
+    async with deployment.projecting():
+        await deployment.publish(step(1))
+        await deployment.settled()
+        await wait_until(lambda: not failures)
+        await wait_until(lambda: _none_pending(deployment))
 
 
 async def test_a_delivery_lost_while_running_is_read_again_and_acknowledged(deployment: Deployment) -> None:

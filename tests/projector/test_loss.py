@@ -3,7 +3,10 @@
 from typing import cast
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
+from core.log.keys import partition_of
+from pipai_contracts.ids import Topic
 from pipai_contracts.views import WorkflowView
 from tests.core.telling import step
 from tests.projector.conftest import Deployment, counted, deployed
@@ -89,7 +92,7 @@ async def test_a_redis_that_lost_its_latest_writes_is_projected_from_what_it_sti
         await deployment.publish(step(50))
         await follower.take(await deployment.deliver())
     else:
-        assert await follower.behind() > 0
+        assert await follower.oldest_waiting() is not None
         await follower.catch_up()
     assert counted("pipai_log_regressions_total") - regressed == 1
     assert await deployment.generations() == [1]
@@ -133,3 +136,111 @@ async def test_a_log_that_went_back_without_its_views_is_counted_and_told(deploy
     assert view.progress == 50
     assert counted("pipai_log_regressions_total") - regressed == 1
     assert await deployment.generations() == [1]
+
+
+def _views(deployment: Deployment, *workflow_ids: str) -> list[str]:
+    """All that a failover takes back at once: views, feeds, the change feed and the checkpoint; not the log."""
+    topics = [step(1, of=name).envelope("x").topic for name in workflow_ids]
+    names = [name for topic in topics for name in (deployment.keys.view(topic), deployment.keys.feed(topic))]
+    return [*names, deployment.keys.changes(0), deployment.keys.checkpoint(0)]
+
+
+@pytest.mark.parametrize("noticed_by", ["w", "v", "somebody new", "the watch"])
+async def test_views_that_went_back_alone_are_projected_again_from_a_log_that_did_not(
+    deployment: Deployment, noticed_by: str
+) -> None:
+    """What comes next follows the checkpoint in memory: projected onto the old views it would hide what is missing."""
+    follower = await deployment.follower()
+    regressed, lost = counted("pipai_log_regressions_total"), counted("pipai_lost_events_total")
+    await deployment.publish(step(1), step(2), step(1, of="v"))
+    await follower.take(await deployment.deliver())
+    old = await deployment.remember(*_views(deployment, "w", "v"))
+    await deployment.publish(step(3), step(4), step(2, of="v"))
+    await follower.take(await deployment.deliver())
+    await deployment.go_back(old)
+
+    if noticed_by == "the watch":
+        assert await follower.oldest_waiting() is not None
+        assert await follower.catch_up() == 3
+    else:
+        await deployment.publish(step(50, of=noticed_by))
+        await follower.take(await deployment.deliver())
+
+    await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys)
+    assert await follower.oldest_waiting() is None
+    assert counted("pipai_log_regressions_total") - regressed == 1
+    assert counted("pipai_lost_events_total") == lost
+    assert await deployment.generations() == [1]
+    assert await deployment.pending() == 0
+
+
+async def test_views_that_went_back_under_a_running_projector_are_projected_again(deployment: Deployment) -> None:
+    async with deployment.projecting():
+        await deployment.publish(step(1), step(2), step(1, of="v"))
+        await deployment.settled()
+        old = await deployment.remember(*_views(deployment, "w", "v"))
+        await deployment.publish(step(3), step(4))
+        await deployment.settled()
+        await deployment.go_back(old)
+        await deployment.publish(step(50, of="v"))
+        assert await deployment.settled() == 2
+
+    assert await deployment.generations() == [1]
+
+
+async def test_a_view_partition_that_went_back_is_noticed_by_an_event_that_is_none_of_its_own(
+    redis_url: str, key_prefix: str
+) -> None:
+    """Nothing is committed there; the checkpoint would pass over what it lost."""
+    async with deployed(redis_url, key_prefix, 2) as deployment:
+        source = deployment.source(partition=0)
+        mine, others = _partitioned(0), _partitioned(1)
+        follower = await deployment.follower(source)
+        user = Topic("default", "user", others)
+        lost = [deployment.keys.view(user), deployment.keys.feed(user)]
+        lost += [deployment.keys.changes(1), deployment.keys.checkpoint(1)]
+
+        await deployment.publish(step(1, of=mine).by(others))
+        await follower.take(await deployment.deliver(source))
+        old = await deployment.remember(*lost)
+        await deployment.publish(step(2, of=mine))
+        await follower.take(await deployment.deliver(source))
+        await deployment.go_back(old)
+        await deployment.publish(step(3, of=mine).by(others))
+        entries = await deployment.deliver(source)
+        await follower.take(entries)
+
+        assert await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys) == 2
+        assert await deployment.generations() == [1, 1]
+
+
+def _partitioned(partition: int) -> str:
+    """An id whose topics, whatever their kind, are in this one of two partitions."""
+    names = (f"id {number}" for number in range(100))
+    return next(name for name in names if partition_of(Topic("default", "user", name), 2) == partition)
+
+
+@pytest.mark.parametrize("fails", ["load", "raise_generation"])
+async def test_a_failure_while_finding_out_does_not_forget_that_views_went_back(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    follower = await deployment.follower()
+    await deployment.publish(step(1), step(2))
+    await follower.take(await deployment.deliver())
+    old = await deployment.remember(*_views(deployment, "w"))
+    await deployment.publish(step(3), step(4))
+    await follower.take(await deployment.deliver())
+    await deployment.go_back(old)
+
+    async def away(*_: object) -> None:
+        raise RedisConnectionError("away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(deployment.checkpoints if fails == "load" else deployment.store, fails, away)
+        with pytest.raises(RedisConnectionError):
+            await follower.catch_up()
+    assert await deployment.generations() == [0]
+    await follower.catch_up()
+
+    assert await deployment.generations() == [1]
+    await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys)

@@ -102,12 +102,11 @@ async def test_a_projector_stops_though_a_command_swallowed_its_cancellation(
     """What Python 3.11 does when a write to Redis ends in the very moment of the cancellation."""
     looking = asyncio.Event()
 
-    async def behind(_: Follower) -> float:
+    async def oldest_waiting(_: Follower) -> None:
         looking.set()
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
-        return 0.0
 
-    monkeypatch.setattr(Follower, "behind", behind)
+    monkeypatch.setattr(Follower, "oldest_waiting", oldest_waiting)
     async with asyncio.timeout(5), deployment.projecting():
         await looking.wait()

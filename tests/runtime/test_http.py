@@ -7,7 +7,8 @@ import httpx2
 import pytest
 from fastapi import APIRouter
 
-from core.runtime.http import HttpService, PathId, ProblemError, create_app
+from core.runtime.http import HttpService, PathId, create_app
+from core.runtime.problems import ProblemError
 
 
 def _service(name: str, told: list[str], missing: str | None = None) -> HttpService:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.standalone.settings_table import DOCUMENT, document, print_settings, settings_classes
+from services.standalone.settings_table import CLASSES, DOCUMENT, document, print_settings
 
 SPECIFIED = (
     "UPSTASH_REDIS_REST_URL",
@@ -28,7 +28,7 @@ def test_every_variable_of_the_specification_is_listed(name: str) -> None:
 def test_every_setting_says_what_it_does() -> None:
     silent = [
         f"{service}: {name}"
-        for service, settings in settings_classes().items()
+        for service, settings in CLASSES.items()
         for name, field in settings.model_fields.items()
         if not field.description
     ]
