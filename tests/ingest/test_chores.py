@@ -81,3 +81,15 @@ async def test_a_lost_cancellation_does_not_keep_chores_alive() -> None:
             await asyncio.sleep(0)
     assert lost
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_pieces_of_uploads_whose_process_died_are_deleted_too(tmp_path: Path) -> None:
+    _files(tmp_path, ("documents/a#1", "documents/b"))
+    moment = datetime.now(UTC)
+    sweeper = Janitor(open_storage(tmp_path.as_uri()), TTL, now=lambda: moment)
+
+    await sweeper.sweep()
+    assert {path.name for path in files_in(tmp_path)} == {"a#1", "b"}
+    moment += TTL + timedelta(minutes=1)
+    await sweeper.sweep()
+    assert not files_in(tmp_path)

@@ -1,5 +1,6 @@
 """Published events reach the views they belong to."""
 
+from core.log.keys import GROUP
 from pipai_contracts.views import FileView, UserView, WorkflowView
 from tests.conftest import wait_until
 from tests.core.telling import ai, analysis, notice, step, temporal
@@ -68,3 +69,13 @@ async def test_a_long_stream_is_trimmed_once_its_events_are_in_the_views(deploym
     topic = step(1).envelope("x").topic
     assert (await deployment.store.load([topic]))[topic].pos == 400
     assert await deployment.redis.xlen(deployment.source().key) < 200
+
+
+async def test_an_event_whose_id_is_ahead_of_the_clock_is_not_stranded(deployment: Deployment) -> None:
+    """After a clock was set back, or an entry with an id of the future, age tells nothing about who waits."""
+    async with deployment.projecting():
+        source = deployment.source()
+        await deployment.redis.xadd(source.key, {"by": "hand"}, id="99999999999999-0")
+        await deployment.redis.xgroup_setid(source.key, GROUP, "99999999999999-9")  # it will deliver nothing
+        await deployment.publish(step(1))
+        await deployment.settled_without()

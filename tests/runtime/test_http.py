@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 from fastapi import APIRouter
+from pydantic import BaseModel, ValidationError
 
 from core.runtime.http import HttpService, PathId, create_app
-from core.runtime.problems import ProblemError
+from core.runtime.problems import MAX_FAULTS, ProblemError, invalid
 
 
 def _service(name: str, told: list[str], missing: str | None = None) -> HttpService:
@@ -95,3 +96,13 @@ async def test_a_refusal_says_where_and_keeps_its_headers() -> None:
         [fault] = (await client.get("/a/echo/x?number=many")).json()["errors"]
         assert fault["where"] == "query.number"
         assert (await client.get("/a/refused")).headers["retry-after"] == "7"
+
+
+async def test_a_report_lists_a_bounded_number_of_faults() -> None:
+    class Many(BaseModel, extra="forbid"):
+        pass
+
+    with pytest.raises(ValidationError) as caught:
+        Many.model_validate({f"field{number}": 1 for number in range(1000)})
+
+    assert len(invalid(caught.value).problem.errors) == MAX_FAULTS
