@@ -1,13 +1,14 @@
 -- Append events to one partition of a source stream, each once.
 --
 -- KEYS[1] source stream, KEYS[2] offset counter, then per event: its owner key, its seen key
--- ARGV[1] owner TTL (s), then per event: id type v tenant topic user run time data window (s)
+-- ARGV[1] owner TTL (s), then per event: id type v tenant topic user run time data window (s) settled (0|1: the user
+--   is the topic's owner, whatever this stream remembers)
 -- Returns per event {stream id, offset, duplicate (0|1)}
 --
 -- A script that fails half-way is not rolled back. So per event what can fail comes first: the reads, then XADD, which
 -- fails on a key of the wrong type; only then does the counter move.
 
-local FIELDS = 10
+local FIELDS = 11
 local stream, counter = KEYS[1], KEYS[2]
 local owner_ttl = ARGV[1]
 local offset = tonumber(redis.call('GET', counter) or '0')
@@ -23,7 +24,7 @@ for i = 1, (#KEYS - 2) / 2 do
   else
     local user = ARGV[at + 5]
     local owner = redis.call('GET', owner_key)
-    if owner then user = owner end
+    if owner and ARGV[at + 10] == '0' then user = owner end
     local following = string.format('%.0f', offset + 1)
     local id = redis.call('XADD', stream, '*',
       'id', ARGV[at], 'type', ARGV[at + 1], 'v', ARGV[at + 2], 'tenant', ARGV[at + 3],

@@ -1,7 +1,7 @@
 """Appending events: each once, in one order per source stream."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -23,6 +23,7 @@ class Appender:
     """Appends to the source streams of one deployment."""
 
     def __init__(self, redis: Redis, keys: Keys, *, idempotency_window: int, owner_ttl: int) -> None:
+        self._redis = redis
         self._keys = keys
         self._window = idempotency_window
         self._owner_ttl = owner_ttl
@@ -38,7 +39,10 @@ class Appender:
             EventTooLargeError: an event is over 256 KiB; nothing was appended.
             LogUnavailableError: Redis did not answer, or cannot take events; some may be appended.
         """
-        encoded = [(envelope, encode_data(envelope.event)) for envelope in envelopes]
+        envelopes, settled = await self._with_owners(envelopes)
+        encoded = [
+            (envelope, encode_data(envelope.event), index in settled) for index, envelope in enumerate(envelopes)
+        ]
         window = GENERATED_ID_WINDOW if generated_ids else self._window
         by_source: dict[Source, list[int]] = {}
         for index, envelope in enumerate(envelopes):
@@ -52,10 +56,35 @@ class Appender:
                 answers.update(zip(chunk, published, strict=True))
         return [answers[index] for index in range(len(envelopes))]
 
-    async def _append_chunk(self, source: Source, events: list[tuple[Envelope, bytes]], window: int) -> list[Published]:
+    async def _with_owners(self, envelopes: Sequence[Envelope]) -> tuple[list[Envelope], set[int]]:
+        """The events with AI events given to who owns their workflow, and the indexes of those.
+
+        A topic's owner is remembered beside its own stream, which AI events are not appended to; the script that
+        appends them cannot look there, because the two streams may be in different slots.
+        """
+        owned = list(envelopes)
+        ai = [index for index, envelope in enumerate(owned) if envelope.event.type == "ai_progress"]
+        if not ai:
+            return owned, set()
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for index in ai:
+                topic = owned[index].topic
+                pipe.get(self._keys.source_of("workflow_progress", topic).owner(topic))
+            try:
+                owners = cast("list[bytes | None]", await pipe.execute())
+            except RedisError as error:
+                raise LogUnavailableError(f"cannot look up owners: {error}") from error
+        known = {index: owner.decode() for index, owner in zip(ai, owners, strict=True) if owner is not None}
+        for index, owner in known.items():
+            owned[index] = owned[index].model_copy(update={"user_id": owner})
+        return owned, set(known)
+
+    async def _append_chunk(
+        self, source: Source, events: list[tuple[Envelope, bytes, bool]], window: int
+    ) -> list[Published]:
         script_keys: list[str] = [source.key, source.offset]
         arguments: list[str | int | bytes] = [self._owner_ttl]
-        for envelope, data in events:
+        for envelope, data, settled in events:
             topic = envelope.topic
             script_keys += [source.owner(topic), source.seen(topic, envelope.event_id)]
             arguments += [
@@ -69,6 +98,7 @@ class Appender:
                 envelope.time,
                 data,
                 window,
+                int(settled),
             ]
         try:
             answers = await self._script(keys=script_keys, args=arguments)
@@ -83,5 +113,5 @@ class Appender:
                 offset=offset,
                 duplicate=bool(duplicate),
             )
-            for (envelope, _), (stream_id, offset, duplicate) in zip(events, answers, strict=True)
+            for (envelope, _, _), (stream_id, offset, duplicate) in zip(events, answers, strict=True)
         ]

@@ -137,6 +137,17 @@ async def test_what_was_appended_is_read_back_the_same(appender: Appender, redis
     assert [decode(source, entry).envelope for entry in entries] == sent
 
 
+async def test_ai_events_belong_to_who_owns_their_workflow(appender: Appender, redis: Redis, keys: Keys) -> None:
+    """Whatever they say themselves, as soon as the workflow has an owner."""
+    await appender.append(_envelopes(ai("a").by("bob"), step(1).by("ann"), ai("b").by("bob"), ai("c")))
+    await appender.append([ai("d").by("bob").envelope("d"), ai("e").envelope("e"), ai("f", of="v").envelope("f")])
+
+    source = keys.source("ai:progress", 0)
+    entries = await read_entries(redis, source, after=BEGINNING, count=10)
+    users = [decode(source, entry).envelope.user_id for entry in entries]
+    assert users == ["bob", "bob", "bob", "ann", "ann", None]
+
+
 @pytest.mark.parametrize("which", ["stream", "counter", "owner", "seen"])
 async def test_a_key_of_the_wrong_type_stores_nothing_and_is_told(
     appender: Appender, redis: Redis, keys: Keys, which: str
