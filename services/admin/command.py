@@ -1,0 +1,40 @@
+"""What a command of ``pipai-admin`` is, and what it works with."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from redis.asyncio import Redis
+
+from core.log.keys import Keys
+from core.runtime.settings import Settings
+
+DONE: Final = 0
+FOUND: Final = 1
+"""The command worked, and what it looked for (a difference, something that cannot be verified) is there."""
+REFUSED: Final = 2
+"""The command changed nothing: the message says why."""
+
+
+class RefusedError(Exception):
+    """A command that must not be carried out as things stand; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The deployment a command works on."""
+
+    settings: Settings
+    redis: Redis
+    keys: Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: its arguments, and what carries it out and returns the exit code."""
+
+    name: str
+    help: str
+    add_arguments: Callable[[ArgumentParser], None]
+    carry_out: Callable[[Deployment, Namespace], Awaitable[int]]
