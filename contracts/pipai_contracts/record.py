@@ -1,9 +1,10 @@
 """An event as it stands in the log, and the position that says where."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pipai_contracts.envelope import Envelope
+from pipai_contracts.ids import Topic
 from pipai_contracts.times import format_millis
 
 
@@ -37,7 +38,8 @@ class Record:
     """An event of the log.
 
     ``source`` names the source stream partition, ``offset`` counts 1, 2, 3 … in it. ``envelope.user_id`` is the
-    topic's owner, filled in at append; ``data`` the event's JSON on one line.
+    topic's owner, filled in at append; ``data`` the event's JSON on one line. ``topics`` are those whose views hear of
+    it: its own, and its owner's.
     """
 
     source: str
@@ -45,3 +47,10 @@ class Record:
     offset: int
     envelope: Envelope
     data: bytes
+    topics: tuple[Topic, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        own, user_id = self.envelope.topic, self.envelope.user_id
+        alone = user_id is None or own.kind == "user"
+        topics = (own,) if alone else (own, Topic(own.tenant, "user", user_id))
+        object.__setattr__(self, "topics", topics)

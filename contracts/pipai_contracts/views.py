@@ -5,6 +5,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from pipai_contracts.events import Level, Progress, Status
+from pipai_contracts.frozen import Frozen
 from pipai_contracts.ids import Kind
 
 MAX_STEPS: Final = 100
@@ -28,8 +29,8 @@ TERMINAL: Final[frozenset[Status]] = frozenset({"completed", "failed", "canceled
 StepState = Literal["running", "completed", "failed", "canceled"]
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _View(Frozen):
+    model_config = ConfigDict(extra="forbid")
 
 
 class StepView(_View):

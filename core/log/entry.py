@@ -2,13 +2,12 @@
 
 from typing import Final, NamedTuple
 
-from pydantic_core import from_json
-
 from core.log.errors import UndecodableEntryError
 from core.log.keys import Source
 from pipai_contracts.envelope import Envelope, encode_data
-from pipai_contracts.events import SCHEMA_VERSION, any_event
+from pipai_contracts.events import MAX_EVENT_BYTES, SCHEMA_VERSION
 from pipai_contracts.record import Record, StreamId
+from pipai_contracts.upcast import read_event
 
 _MAX_OFFSET_DIGITS: Final = 15
 """A longer number was written by another hand, and Lua could not count on from it."""
@@ -28,15 +27,17 @@ class Entry(NamedTuple):
 
 
 def decode(source: Source, entry: Entry) -> Record:
-    """The event in a stream entry, its data brought to the form append writes: JSON on one line.
+    """The event in a stream entry. Its data stays as it was written, if that is JSON on one line, as append writes it.
 
     Raises:
-        UndecodableEntryError: a field is missing, malformed, or of a version this build does not know.
+        NewerVersionError: it was written by a newer build.
+        UndecodableEntryError: a field is missing or malformed.
     """
     fields = entry.fields
     try:
         version = int(fields[b"v"])
-        data = from_json(fields[b"data"], allow_inf_nan=False)
+        data = fields[b"data"]
+        event = read_event(fields[b"type"].decode(), version, data)
         envelope = Envelope(
             event_id=fields[b"id"].decode(),
             v=version,
@@ -44,11 +45,14 @@ def decode(source: Source, entry: Entry) -> Record:
             user_id=fields[b"user"].decode() or None,
             run_id=fields[b"run"].decode() or None,
             time=fields[b"time"].decode(),
-            event=any_event.validate_python({**data, "type": fields[b"type"].decode()}),
+            event=event,
         )
-        line = encode_data(envelope.event)
+        line = data if version == SCHEMA_VERSION and _is_line(data) else encode_data(event)
     except (ValueError, KeyError, TypeError) as error:
         raise UndecodableEntryError(f"{source.key} {entry.stream_id}: {error}") from error
-    if version > SCHEMA_VERSION:
-        raise UndecodableEntryError(f"{source.key} {entry.stream_id}: version {version} is newer than {SCHEMA_VERSION}")
     return Record(source.name, entry.stream_id, entry.offset, envelope, line)
+
+
+def _is_line(data: bytes) -> bool:
+    """Whether JSON of an object can go into a ``data:`` line as it is."""
+    return len(data) <= MAX_EVENT_BYTES and data[-1:] == b"}" and b"\n" not in data and b"\r" not in data

@@ -4,7 +4,8 @@
 -- KEYS[1] change feed, KEYS[2] generation, KEYS[3] checkpoint hash, then per view: its key, its feed
 -- ARGV[1] generation folded under, [2] feed length, [3] change feed length, [4] TTL (s),
 --   [5] source, [6] and [7] the stream id (milliseconds, sequence) of the checkpoint the events follow,
---   then per view: topic path, version folded on, position folded on, epoch, first, heard, state, number of events,
+--   then per view: topic path, version folded on, version it is now, position folded on, epoch, first, heard, state,
+--   number of events,
 --   then per event: name, data, stream id
 -- Returns per view 1 (committed) or 0 (moved on meanwhile); or, with nothing written, 'generation' when that is
 -- another by now, 'went back' when this partition's own checkpoint is older than the one the events follow
@@ -22,7 +23,7 @@ if ms < since_ms or (ms == since_ms and seq < since_seq) then return 'went back'
 
 local outcome = {}
 for i = 1, views do
-  outcome[i] = redis.call('HGET', KEYS[2 * i + 2], 'version') or '0'
+  outcome[i] = redis.call('HGET', KEYS[2 * i + 2], 'version') or ''
 end
 
 local newest = redis.call('XREVRANGE', changes, '+', '-', 'COUNT', 1)[1]
@@ -33,15 +34,16 @@ local change = newest and tonumber(string.match(newest[1], '^%d+')) or clock[1] 
 local at = 8
 for i = 1, views do
   local view, feed = KEYS[2 * i + 2], KEYS[2 * i + 3]
-  local path, version, pos, epoch = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3]
-  local first, heard, state, events = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], tonumber(ARGV[at + 7])
-  at = at + 8
+  local path, version, version_now, pos = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
+  local epoch, first, heard, state = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
+  local events = tonumber(ARGV[at + 8])
+  at = at + 9
   if outcome[i] ~= version then
     outcome[i] = 0
   else
     outcome[i] = 1
     -- Without this a feed that outlived its view would refuse positions that begin at 1 again.
-    if version == '0' then redis.call('DEL', feed) end
+    if version == '' then redis.call('DEL', feed) end
     for e = 0, events - 1 do
       local name, data, stream_id = ARGV[at + 3 * e], ARGV[at + 3 * e + 1], ARGV[at + 3 * e + 2]
       pos = pos + 1
@@ -52,7 +54,7 @@ for i = 1, views do
       redis.call('XADD', changes, 'MAXLEN', '~', changes_length, string.format('%.0f-0', change),
         'topic', path, 'epoch', epoch, 'pos', position, 'event', name, 'data', data, 'stream_id', stream_id)
     end
-    redis.call('HSET', view, 'version', string.format('%.0f', tonumber(version) + 1),
+    redis.call('HSET', view, 'version', version_now,
       'pos', string.format('%.0f', pos), 'first', first, 'heard', heard, 'state', state)
     redis.call('EXPIRE', view, ttl)
     redis.call('EXPIRE', feed, ttl)

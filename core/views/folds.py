@@ -1,4 +1,4 @@
-"""Which event feeds which view, and the fold of each kind of view behind one form."""
+"""The fold of each kind of view behind one form."""
 
 from typing import assert_never
 
@@ -10,15 +10,6 @@ from pipai_contracts.views import AnyView, FileView, WorkflowView
 
 State = WorkflowView | FileView | UserState
 """What a view is folded from and stored as. Workflow and file views are their own state."""
-
-
-def topics_of(record: Record) -> list[Topic]:
-    """The topics whose views hear of the event: its own, and its owner's."""
-    own = record.envelope.topic
-    user_id = record.envelope.user_id
-    if user_id is None or own.kind == "user":
-        return [own]
-    return [own, Topic(own.tenant, "user", user_id)]
 
 
 def initial(topic: Topic) -> State:

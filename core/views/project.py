@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from core.views.folds import State, evolve, topics_of
+from core.views.folds import State, evolve
 from core.views.stored import FeedEntry, Stored, Update
 from pipai_contracts.frames import wire_data
 from pipai_contracts.ids import Topic
@@ -35,17 +35,21 @@ class Folded:
 
 def topics_in(records: Sequence[Record]) -> list[Topic]:
     """Every topic whose view hears of one of the events, once."""
-    return list(dict.fromkeys(topic for record in records for topic in topics_of(record)))
+    return list(dict.fromkeys(topic for record in records for topic in record.topics))
 
 
 def fold_batch(
-    records: Sequence[Record], loaded: Mapping[Topic, Stored], only: AbstractSet[Topic] | None = None
+    records: Sequence[Record],
+    loaded: Mapping[Topic, Stored],
+    *,
+    version: str,
+    only: AbstractSet[Topic] | None = None,
 ) -> Folded:
     """Fold the events, in their order, into ``loaded``.
 
     An event that a view has heard of is skipped there. One whose folding raises, or whose view is not in ``loaded``,
     is in no view at all.
-    ``only``: leave every other topic alone.
+    ``version`` names what comes of it; ``only``: leave every other topic alone.
     """
     working: dict[Topic, _Working] = {}
     failed: list[tuple[Record, Exception]] = []
@@ -55,23 +59,30 @@ def fold_batch(
         except FOLD_ERRORS as error:
             failed.append((record, error))
             continue
+        entries: dict[bool, FeedEntry] = {}  # by lateness: as a rule one, shared by all topics
         for topic, work, state in changes:
             late = state is work.state
-            envelope = record.envelope
-            data = wire_data(record.data, timestamp=envelope.time, run_id=envelope.run_id, late=late)
-            work.entries.append(FeedEntry(envelope.event.type, data, str(record.stream_id)))
+            if late not in entries:
+                entries[late] = _feed_entry(record, late=late)
+            work.entries.append(entries[late])
             work.state = state
             work.heard[record.source] = record.stream_id
-            work.first = work.first or str(record.stream_id)
+            work.first = work.first or entries[late].stream_id
             working[topic] = work
-    return Folded([_update(topic, work) for topic, work in working.items()], failed)
+    return Folded([_update(topic, work, version) for topic, work in working.items()], failed)
+
+
+def _feed_entry(record: Record, *, late: bool) -> FeedEntry:
+    envelope = record.envelope
+    data = wire_data(record.data, timestamp=envelope.time, run_id=envelope.run_id, late=late)
+    return FeedEntry(envelope.event.type, data, str(record.stream_id))
 
 
 def _fold_one(
     record: Record, loaded: Mapping[Topic, Stored], working: Mapping[Topic, _Working], only: AbstractSet[Topic] | None
 ) -> list[tuple[Topic, _Working, State]]:
     changes: list[tuple[Topic, _Working, State]] = []
-    for topic in topics_of(record):
+    for topic in record.topics:
         if only is not None and topic not in only:
             continue
         work = working.get(topic) or _begin(topic, loaded)
@@ -88,14 +99,7 @@ def _begin(topic: Topic, loaded: Mapping[Topic, Stored]) -> _Working:
     return _Working(stored, stored.state, dict(stored.heard), stored.first)
 
 
-def _update(topic: Topic, work: _Working) -> Update:
+def _update(topic: Topic, work: _Working, version: str) -> Update:
     before = work.before
-    after = replace(
-        before,
-        version=before.version + 1,
-        pos=before.pos + len(work.entries),
-        first=work.first,
-        heard=work.heard,
-        state=work.state,
-    )
+    after = Stored(version, before.pos + len(work.entries), work.first, work.heard, work.state)
     return Update(topic, before, after, work.entries)

@@ -59,20 +59,18 @@ def is_late(run: Run, run_id: str | None, *, begins: bool) -> bool:
 
 def begin_run(view: ViewT, run_id: str | None) -> ViewT:
     """The view when another run begins: as new, but for what belongs to the topic."""
-    return view.model_copy(
-        update={
-            "run_id": run_id,
-            "previous_run_id": view.run_id,
-            "status": "pending",
-            "step": None,
-            "progress": 0,
-            "message": None,
-            "error": None,
-            "result": None,
-            "metadata": None,
-            "steps": (),
-            "started": None,
-        }
+    return view.changed(
+        run_id=run_id,
+        previous_run_id=view.run_id,
+        status="pending",
+        step=None,
+        progress=0,
+        message=None,
+        error=None,
+        result=None,
+        metadata=None,
+        steps=(),
+        started=None,
     )
 
 
@@ -98,35 +96,36 @@ def fold_progress(
     if view.status in TERMINAL:
         view = begin_run(view, run_id)
     status = status_of(event)
-    return view.model_copy(
-        update={
-            **follow_run(view, run_id),
-            "user_id": user_id or view.user_id,
-            "status": status,
-            "step": event.step,
-            # Who tells an end for somebody else does not know how far it had come.
-            "progress": max(event.progress, view.progress) if status in _CUT_SHORT else event.progress,
-            "message": event.message,
-            "error": event.error,
-            "result": event.result if event.result is not None else view.result,
-            "metadata": event.metadata if event.metadata is not None else view.metadata,
-            "steps": fold_steps(view.steps, event.step, event.progress, status, time),
-            "started": view.started or time,
-            "updated": max(view.updated or time, time),
-        }
+    return view.changed(
+        **follow_run(view, run_id),
+        user_id=user_id or view.user_id,
+        status=status,
+        step=event.step,
+        # Who tells an end for somebody else does not know how far it had come.
+        progress=max(event.progress, view.progress) if status in _CUT_SHORT else event.progress,
+        message=event.message,
+        error=event.error,
+        result=event.result if event.result is not None else view.result,
+        metadata=event.metadata if event.metadata is not None else view.metadata,
+        steps=fold_steps(view.steps, event.step, event.progress, status, time),
+        started=view.started or time,
+        updated=max(view.updated or time, time),
     )
 
 
 def fold_steps(
     steps: tuple[StepView, ...], name: str, progress: float, status: Status, time: str
 ) -> tuple[StepView, ...]:
-    """The steps after ``name`` spoke: a new name ends the step before it, the run's end ends all."""
+    """The steps after ``name`` spoke: a new name ends the step before it, the run's end ends all.
+
+    Only the last step can be open.
+    """
     ended = _STATE_OF.get(status)
     if steps and steps[-1].name == name:
-        current = steps[-1].model_copy(update={"progress": progress})
+        current = steps[-1].changed(progress=progress)
         before = steps[:-1]
     else:
-        before = tuple(_end(step, "completed", time) for step in steps)
+        before = (*steps[:-1], _end(steps[-1], "completed", time)) if steps else ()
         current = StepView(name=name, state="running", progress=progress, started=time)
     if ended is not None:
         current = _end(current, ended, time)
@@ -140,4 +139,4 @@ def close_steps(steps: tuple[StepView, ...], status: Status, time: str) -> tuple
 
 
 def _end(step: StepView, state: StepState, time: str) -> StepView:
-    return step if step.ended else step.model_copy(update={"state": state, "ended": time})
+    return step if step.ended else step.changed(state=state, ended=time)

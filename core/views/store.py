@@ -1,6 +1,6 @@
 """Where views stand in Redis: loading, committing, and reading a topic's feed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, cast
 
@@ -22,6 +22,10 @@ MAX_VIEWS_PER_COMMIT: Final = 100
 
 CHANGES_LENGTH: Final = 10_000
 """Entries of a change feed: an api process further behind resyncs its viewers."""
+
+
+MAX_COMMIT_BYTES: Final = 4 * 1024 * 1024
+"""About how much one commit call carries, unless a single view alone has more."""
 
 
 class FeedItem(NamedTuple):
@@ -66,7 +70,7 @@ class ViewStore:
             pipe.get(self._keys.generation(partition))
             row, generation = cast("tuple[list[bytes | None], bytes | None]", await pipe.execute())
         stored = _stored(topic, row)
-        if stored.version == 0:
+        if not stored.version:
             return Snapshot(START, None)
         return Snapshot(Cursor(epoch_of(int(generation or 0), stored.first), stored.pos), stored.state)
 
@@ -93,6 +97,7 @@ class ViewStore:
             arguments += [
                 update.topic.path,
                 update.before.version,
+                after.version,
                 update.before.pos,
                 epoch_of(generation, after.first),
                 after.first,
@@ -127,13 +132,28 @@ class ViewStore:
         ]
 
 
+def commit_calls(updates: Sequence[Update]) -> Iterator[Sequence[Update]]:
+    """The updates in portions for `ViewStore.commit`."""
+    call: list[Update] = []
+    size = 0
+    for update in updates:
+        grows = sum(len(entry.data) for entry in update.entries)
+        if call and (len(call) == MAX_VIEWS_PER_COMMIT or size + grows > MAX_COMMIT_BYTES):
+            yield call
+            call, size = [], 0
+        call.append(update)
+        size += grows
+    if call:
+        yield call
+
+
 def _stored(topic: Topic, row: list[bytes | None]) -> Stored:
     version, pos, first, heard, state = row
     if version is None or pos is None or first is None or heard is None or state is None:
         return unheard_of(topic)
     ids = cast("dict[str, str]", from_json(heard))
     return Stored(
-        int(version),
+        version.decode(),
         int(pos),
         first.decode(),
         {source: StreamId.parse(stream_id) for source, stream_id in ids.items()},

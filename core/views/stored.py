@@ -23,11 +23,12 @@ class FeedEntry(NamedTuple):
 class Stored:
     """A view as it was committed.
 
-    ``version`` counts commits; ``pos`` events; ``first`` is the stream id of its first event; ``heard`` the newest
-    stream id per source that it took in, so that an event delivered twice is applied once.
+    ``version`` names the commit that wrote it, and no other one; ``pos`` counts events; ``first`` is the stream id of
+    its first event; ``heard`` the newest stream id per source that it took in, so that an event delivered twice is
+    applied once.
     """
 
-    version: int
+    version: str
     pos: int
     first: str
     heard: dict[str, StreamId]
@@ -54,7 +55,7 @@ class Snapshot:
 
 def unheard_of(topic: Topic) -> Stored:
     """The view of a topic before its first event."""
-    return Stored(0, 0, "", {}, initial(topic))
+    return Stored("", 0, "", {}, initial(topic))
 
 
 def epoch_of(generation: int, first: str) -> str:

@@ -7,7 +7,7 @@ user with 100,000 workflows it knows the 100 active and 100 ended ones that spok
 
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 from pydantic_core import to_json
 
 from core.views.runs import is_late, status_of
@@ -20,6 +20,7 @@ from pipai_contracts.events import (
     TemporalStatus,
     WorkflowProgress,
 )
+from pipai_contracts.frozen import Frozen
 from pipai_contracts.record import Record
 from pipai_contracts.views import (
     MAX_LISTED,
@@ -35,11 +36,7 @@ from pipai_contracts.views import (
 _MAX_ENDED: Final = 100
 
 
-class _State(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class RunState(_State):
+class RunState(Frozen):
     """The latest run of one of the user's workflows or files; ``at`` is the stream id of its last event."""
 
     status: Status
@@ -52,21 +49,21 @@ class RunState(_State):
     at: tuple[int, int]
 
 
-class SourceState(_State):
+class SourceState(Frozen):
     """What one source stream partition told. Both dicts are in the order of the last event."""
 
-    active: dict[str, RunState] = {}
-    ended: dict[str, RunState] = {}
+    active: dict[str, RunState] = Field(default_factory=dict[str, RunState])
+    ended: dict[str, RunState] = Field(default_factory=dict[str, RunState])
     notifications: tuple[NotificationItem, ...] = ()
     counts: Counts = Counts()
     updated: str
 
 
-class UserState(_State):
+class UserState(Frozen):
     """The state of a user: a part per source stream partition."""
 
     id: str
-    sources: dict[str, SourceState] = {}
+    sources: dict[str, SourceState] = Field(default_factory=dict[str, SourceState])
 
 
 def initial(user_id: str) -> UserState:
@@ -89,10 +86,11 @@ def evolve(state: UserState, record: Record) -> UserState:
             folded = _fold_notification(part, event, record)
     if folded is None:
         return state
-    folded = folded.model_copy(update={"updated": max(folded.updated, time)})
-    # In one order whatever came first: a rebuild is to give the same bytes.
-    sources = dict(sorted({**state.sources, record.source: folded}.items()))
-    return state.model_copy(update={"sources": sources})
+    folded = folded.changed(updated=max(folded.updated, time))
+    sources = {**state.sources, record.source: folded}
+    if record.source not in state.sources:  # in one order whatever came first: a rebuild is to give the same bytes
+        sources = dict(sorted(sources.items()))
+    return state.changed(sources=sources)
 
 
 def _fold_run(
@@ -102,15 +100,18 @@ def _fold_run(
     known = part.active.get(key) or part.ended.get(key)
     if known is not None and is_late(known, run_id, begins=event.progress == 0):
         return None
+    run_id, previous = _in_line(known, run_id)
     run = RunState(
         status=status_of(event),
+        run_id=run_id,
+        previous_run_id=previous,
         step=event.step,
         progress=event.progress,
         message=event.message[:MAX_LISTED_MESSAGE] if event.message is not None else None,
         updated=record.envelope.time,
         at=record.stream_id,
     )
-    return _place(part, key, _in_line(run, known, run_id))
+    return _place(part, key, run)
 
 
 def _fold_temporal(part: SourceState, key: str, event: TemporalStatus, record: Record) -> SourceState | None:
@@ -122,38 +123,51 @@ def _fold_temporal(part: SourceState, key: str, event: TemporalStatus, record: R
         unknown_run = known.run_id is None and known.status in TERMINAL
         if unknown_run or is_late(known, run_id, begins=False):
             return None
-    run = RunState(status=event.status, updated=record.envelope.time, at=record.stream_id)
-    return _place(part, key, _in_line(run, known, run_id))
+    run_id, previous = _in_line(known, run_id)
+    run = RunState(
+        status=event.status,
+        run_id=run_id,
+        previous_run_id=previous,
+        updated=record.envelope.time,
+        at=record.stream_id,
+    )
+    return _place(part, key, run)
 
 
-def _in_line(run: RunState, known: RunState | None, run_id: str | None) -> RunState:
-    """The run with its id and that of the run before it."""
-    previous = None
-    if known is not None:
-        another = run_id is not None and known.run_id is not None and run_id != known.run_id
-        if known.status in TERMINAL or another:
-            previous = known.run_id
-        else:
-            run_id, previous = run_id or known.run_id, known.previous_run_id
-    return run.model_copy(update={"run_id": run_id, "previous_run_id": previous})
+def _in_line(known: RunState | None, run_id: str | None) -> tuple[str | None, str | None]:
+    """The ids of the run after an event of ``run_id``, and of the run before it."""
+    if known is None:
+        return run_id, None
+    another = run_id is not None and known.run_id is not None and run_id != known.run_id
+    if known.status in TERMINAL or another:
+        return run_id, known.run_id
+    return run_id or known.run_id, known.previous_run_id
 
 
 def _place(part: SourceState, key: str, run: RunState) -> SourceState:
     """The run put last among the active or the ended; what is over the bound is forgotten."""
-    active = {name: other for name, other in part.active.items() if name != key}
-    ended = {name: other for name, other in part.ended.items() if name != key} if key in part.ended else part.ended
-    counts = part.counts
+    active, ended, counts = _without(part.active, key), _without(part.ended, key), part.counts
     if run.status in TERMINAL:
-        ended = _latest({**ended, key: run}, _MAX_ENDED)
-        counts = counts.model_copy(update={run.status: getattr(counts, run.status) + 1})
+        ended = _with_last(ended, key, run, _MAX_ENDED)
+        counts = counts.changed(**{run.status: getattr(counts, run.status) + 1})
     else:
-        active = _latest({**active, key: run}, MAX_LISTED)
-    return part.model_copy(update={"active": active, "ended": ended, "counts": counts})
+        active = _with_last(active, key, run, MAX_LISTED)
+    return part.changed(active=active, ended=ended, counts=counts)
 
 
-def _latest(runs: dict[str, RunState], bound: int) -> dict[str, RunState]:
-    excess = len(runs) - bound
-    return dict(list(runs.items())[excess:]) if excess > 0 else runs
+def _without(runs: dict[str, RunState], key: str) -> dict[str, RunState]:
+    if key not in runs:
+        return runs
+    others = dict(runs)
+    del others[key]
+    return others
+
+
+def _with_last(runs: dict[str, RunState], key: str, run: RunState, bound: int) -> dict[str, RunState]:
+    latest = {**runs, key: run}
+    while len(latest) > bound:
+        del latest[next(iter(latest))]
+    return latest
 
 
 def _fold_notification(part: SourceState, event: Notification, record: Record) -> SourceState:
@@ -166,8 +180,8 @@ def _fold_notification(part: SourceState, event: Notification, record: Record) -
         metadata=event.metadata if len(to_json(event.metadata)) <= MAX_LISTED_METADATA else None,
         timestamp=record.envelope.time,
     )
-    counts = part.counts.model_copy(update={"notifications": part.counts.notifications + 1})
-    return part.model_copy(update={"notifications": (item, *part.notifications)[:MAX_LISTED], "counts": counts})
+    counts = part.counts.changed(notifications=part.counts.notifications + 1)
+    return part.changed(notifications=(item, *part.notifications)[:MAX_LISTED], counts=counts)
 
 
 def render(state: UserState) -> UserView:

@@ -34,22 +34,20 @@ def _fold_temporal(view: WorkflowView, event: TemporalStatus, record: Record) ->
     run_id, time = record.envelope.run_id, record.envelope.time
     told = {"user_id": record.envelope.user_id or view.user_id, "updated": max(view.updated or time, time)}
     if event.status not in TERMINAL:
-        return view.model_copy(update=told)
+        return view.changed(**told)
     unknown_run = view.run_id is None and view.status in TERMINAL
     if unknown_run or is_late(view, run_id, begins=False):
         return view
     if view.status in TERMINAL:
         view = begin_run(view, run_id)
-    return view.model_copy(
-        update={
-            **told,
-            **follow_run(view, run_id),
-            "status": event.status,
-            "progress": 100 if event.status == "completed" else view.progress,
-            "message": event.message or view.message,
-            "steps": close_steps(view.steps, event.status, time),
-            "started": view.started or time,
-        }
+    return view.changed(
+        **told,
+        **follow_run(view, run_id),
+        status=event.status,
+        progress=100 if event.status == "completed" else view.progress,
+        message=event.message or view.message,
+        steps=close_steps(view.steps, event.status, time),
+        started=view.started or time,
     )
 
 
@@ -71,11 +69,9 @@ def _fold_ai(view: WorkflowView, event: AiProgress, record: Record) -> WorkflowV
         result=event.result if event.result is not None else before.result,
         updated=time,
     )
-    return view.model_copy(
-        update={
-            "ai": ai,
-            "status": "running" if view.status == "pending" else view.status,
-            "user_id": view.user_id or record.envelope.user_id,
-            "updated": max(view.updated or time, time),
-        }
+    return view.changed(
+        ai=ai,
+        status="running" if view.status == "pending" else view.status,
+        user_id=view.user_id or record.envelope.user_id,
+        updated=max(view.updated or time, time),
     )

@@ -1,6 +1,6 @@
 """Following one source: what comes next, what is missing, how far the views are."""
 
-import asyncio
+import time
 from collections.abc import Sequence
 from typing import Final, cast
 
@@ -15,7 +15,8 @@ from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints
 from core.views.errors import ViewsWentBackError
 from pipai_contracts.record import StreamId
 from services.projector import metrics
-from services.projector.projection import Projection
+from services.projector.projection import Projection, Stretch
+from services.projector.turns import Turns
 
 _CONSUMER_PENDING: Final = 100
 
@@ -26,8 +27,8 @@ class Follower:
     """Brings every entry of one source, in order and without a hole, to the projection.
 
     The consumer group says when to look; the checkpoint says where the views are. What the group delivers is used
-    when it follows the checkpoint, else the log itself is read from there: so a dropped reply, a rival reader or a
-    dead projector's pending entries leave no hole.
+    when it follows what was handed to the projection last, else the log itself is read from the checkpoint on: so a
+    dropped reply, a rival reader or a dead projector's pending entries leave no hole.
     """
 
     def __init__(  # noqa: PLR0913 - a follower is where everything about one source meets
@@ -40,7 +41,7 @@ class Follower:
         checkpoints: Checkpoints,
         trimmer: Trimmer,
         batch: int,
-        projecting: asyncio.Lock,
+        turns: Turns,
     ) -> None:
         self.source = source
         self._redis = redis
@@ -49,26 +50,53 @@ class Follower:
         self._checkpoints = checkpoints
         self._trimmer = trimmer
         self._batch = batch
-        self._projecting = projecting
+        self._turns = turns
         self._checkpoint: Checkpoint | None = None
+        """The newest we know of in Redis."""
+        self._reached: Checkpoint | None = None
+        """Where the checkpoint will be once all that was folded is committed; None: to be asked of Redis."""
+        self._waits_for: StreamId | None = None
+        """The event of a newer build that has to wait, and everything after it with it."""
 
     async def take(self, entries: Sequence[Entry]) -> None:
-        """Project what the group delivered, and what is missing before it; then acknowledge.
+        """As `begin`, and wait until the entries are in their views and acknowledged.
 
         Raises:
-            redis.exceptions.RedisError: nothing is acknowledged; `catch_up` or a redelivery goes on from there.
+            redis.exceptions.RedisError, core.views.errors.CommitError: nothing is acknowledged.
         """
-        hole = False
-        with metrics.BATCH_SECONDS.labels(self.source.name).time():
-            async with self._projecting:
-                checkpoint = await self._load_checkpoint()
-                fresh = [entry for entry in entries if entry.stream_id > checkpoint.stream_id]
-                if fresh and not await self._project_delivered(checkpoint, fresh):
-                    hole = True
-                    await self._reload_checkpoint()
-                    await self._read_on(upto=fresh[-1].stream_id)
-        await self._acknowledge([entry.stream_id for entry in entries])
-        if hole:  # what fills it may have been given out to nobody's ears, and would stay pending for ever
+        try:
+            await self.begin(entries)
+            await self._turns.settled()
+        except ViewsWentBackError:
+            await self.begin(entries)
+            await self._turns.settled()
+
+    async def begin(self, entries: Sequence[Entry]) -> None:
+        """Fold what the group delivered, and what is missing before it; it is committed, then acknowledged, meanwhile.
+
+        Raises:
+            redis.exceptions.RedisError, core.views.errors.CommitError: these entries, or those of the time before,
+                are not acknowledged; `catch_up` or a redelivery goes on from the checkpoint.
+        """
+        began = time.perf_counter()
+        if self._waits_for is not None:
+            await self._acknowledge(entries)  # they stay in the log, and do not fill the list of pending ones
+            return
+        async with self._turns.folding:
+            reached = await self._load_reached()
+            fresh = [entry for entry in entries if entry.stream_id > reached.stream_id]
+            if _follows(reached, fresh):
+                await self._hand_over(fresh, began, delivered=entries)
+                if self._waits_for is not None:
+                    await self._acknowledge(entries)
+                return
+            if fresh:
+                await self._turns.settled()
+                await self._reload_checkpoint()
+                await self._read_on(upto=fresh[-1].stream_id)
+            await self._turns.settled()
+        await self._acknowledge(entries)
+        if fresh:  # what fills the hole may have been given out to nobody's ears, and would stay pending for ever
             await self.clear_pending()
 
     async def catch_up(self) -> int:
@@ -76,9 +104,11 @@ class Follower:
 
         Returns how many events that were. Called at the start, and when the group stays silent about entries.
         """
-        async with self._projecting:
+        async with self._turns.folding:
+            await self._turns.end()
             await self._reload_checkpoint()
             count = await self._read_on(upto=None)
+            await self._turns.settled()
         metrics.CAUGHT_UP.labels(self.source.name).inc(count)
         await self.clear_pending()
         return count
@@ -94,28 +124,77 @@ class Follower:
         metrics.LAG_SECONDS.labels(self.source.name).set(lag)
         return oldest[0].stream_id if oldest else None
 
-    async def _project_delivered(self, checkpoint: Checkpoint, entries: Sequence[Entry]) -> bool:
-        """Project what was delivered if it follows the checkpoint, and the views are as far as that; False if not."""
-        if not _follows(checkpoint, entries):
-            return False
-        try:
-            await self._project(entries)
-        except ViewsWentBackError:
-            return False
-        return True
-
     async def _read_on(self, *, upto: StreamId | None) -> int:
+        """Hand over what lies in the log beyond what was reached; returns how many entries that were."""
         count = 0
         while True:
-            checkpoint = await self._load_checkpoint()
+            began = time.perf_counter()
+            reached = await self._load_reached()
             entries = await read_entries(
-                self._redis, self.source, after=checkpoint.stream_id, upto=upto, count=self._batch
+                self._redis, self.source, after=reached.stream_id, upto=upto, count=self._batch
             )
             if not entries:
                 return count
-            await self._note_loss(checkpoint, entries)
-            await self._project(entries)
-            count += len(entries)
+            await self._note_loss(reached, entries)
+            taken = await self._hand_over(entries, began)
+            count += taken
+            if taken < len(entries):
+                return count
+
+    async def _hand_over(self, entries: Sequence[Entry], began: float, delivered: Sequence[Entry] = ()) -> int:
+        """Fold the entries and have them committed in turn; returns how many of them this build can read."""
+        log.debug("stream batch", stream=self.source.key, events=len(entries), first=str(entries[0].stream_id))
+        since = await self._load_reached()
+        try:
+            stretch = await self._projection.fold(self.source, entries)
+            self._hold(stretch, entries)
+            if stretch.entries:
+                offset = next((entry.offset for entry in reversed(stretch.entries) if entry.offset), since.offset)
+                reached = Checkpoint(offset, stretch.entries[-1].stream_id)
+                await self._turns.commit(self._finish(stretch, since, reached, began, delivered))
+                self._reached = reached
+        except Exception:
+            self._start_over()
+            raise
+        return len(stretch.entries)
+
+    async def _finish(
+        self, stretch: Stretch, since: Checkpoint, reached: Checkpoint, began: float, delivered: Sequence[Entry]
+    ) -> None:
+        """Commit a stretch, move the checkpoint behind it, then acknowledge. Each may be repeated after a crash."""
+        try:
+            await self._projection.commit(stretch, since.stream_id)
+            await self._checkpoints.advance(self.source, reached, since=since)
+            self._checkpoint = reached
+            metrics.PROJECTED.labels(self.source.name).inc(len(stretch.entries))
+            metrics.BATCH_SECONDS.labels(self.source.name).observe(time.perf_counter() - began)
+            await self._acknowledge(delivered)
+            await self._trimmer.trim(self.source, reached.offset, reached.stream_id)
+        except Exception as error:
+            log.warning("stream batch not projected", stream=self.source.key, error=str(error))
+            self._start_over()
+            raise
+
+    def _start_over(self) -> None:
+        """What was folded beyond the checkpoint will not be committed: go on from there, and from what is stored."""
+        self._reached = None
+        self._projection.forget()
+
+    def _hold(self, stretch: Stretch, entries: Sequence[Entry]) -> None:
+        """Note which event of a newer build stops the source here, if any."""
+        if stretch.newer is None:
+            self._waits_for = None
+        else:
+            stream_id = entries[len(stretch.entries)].stream_id
+            if stream_id != self._waits_for:
+                log.error("stream waits for an upgrade", stream=self.source.key, reason=str(stretch.newer))
+            self._waits_for = stream_id
+        metrics.WAITING.labels(self.source.name).set(self._waits_for is not None)
+
+    async def _load_reached(self) -> Checkpoint:
+        if self._reached is None:
+            await self._reload_checkpoint()
+        return cast("Checkpoint", self._reached)
 
     async def _reload_checkpoint(self) -> None:
         """Take the checkpoint from Redis, not from memory: a rival may be further, and Redis may have gone back.
@@ -127,7 +206,7 @@ class Follower:
             metrics.REGRESSED.labels(self.source.name).inc()
             log.error("views went back", stream=self.source.key, known=str(known.stream_id), now=str(stored.stream_id))
             await self._projection.begin_generation()
-        self._checkpoint = stored  # not before: a failure above would forget that the views went back
+        self._checkpoint = self._reached = stored  # not before: a failure above would forget that the views went back
 
     async def _note_loss(self, checkpoint: Checkpoint, entries: Sequence[Entry]) -> None:
         """Count what is gone from the log for good. Viewers are told before they see what comes after the hole."""
@@ -148,29 +227,13 @@ class Follower:
             metrics.REGRESSED.labels(self.source.name).inc(regressed)
             await self._projection.begin_generation()
 
-    async def _project(self, entries: Sequence[Entry]) -> None:
-        log.debug("stream batch", stream=self.source.key, events=len(entries), first=str(entries[0].stream_id))
-        since = await self._load_checkpoint()
-        await self._projection.project(self.source, entries, since.stream_id)
-        offset = next((entry.offset for entry in reversed(entries) if entry.offset), since.offset)
-        checkpoint = Checkpoint(offset, entries[-1].stream_id)
-        await self._checkpoints.advance(self.source, checkpoint, since=since)
-        self._checkpoint = checkpoint
-        metrics.PROJECTED.labels(self.source.name).inc(len(entries))
-        await self._trimmer.trim(self.source, checkpoint.offset, checkpoint.stream_id)
-
-    async def _load_checkpoint(self) -> Checkpoint:
-        if self._checkpoint is None:
-            self._checkpoint = await self._checkpoints.load(self.source)
-        return self._checkpoint
-
-    async def _acknowledge(self, stream_ids: Sequence[StreamId]) -> None:
-        if stream_ids:
-            await self._redis.xack(self.source.key, GROUP, *[str(stream_id) for stream_id in stream_ids])
+    async def _acknowledge(self, entries: Sequence[Entry]) -> None:
+        if entries:
+            await self._redis.xack(self.source.key, GROUP, *[str(entry.stream_id) for entry in entries])
 
     async def clear_pending(self) -> None:
         """Acknowledge entries this consumer was given once and that are in the views by now."""
-        checkpoint = await self._load_checkpoint()
+        checkpoint = self._checkpoint or await self._checkpoints.load(self.source)
         start = "0"
         while True:
             reply = await self._redis.xreadgroup(

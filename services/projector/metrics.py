@@ -16,6 +16,9 @@ MOVED: Final = Counter("pipai_moved_views_total", "Views another projector wrote
 CAUGHT_UP: Final = Counter(
     "pipai_caught_up_events_total", "Events read from the log because the group did not deliver them.", ["source"]
 )
+WAITING: Final = Gauge(
+    "pipai_waiting_for_upgrade", "1 while a source waits because its next event is of a newer build.", ["source"]
+)
 BATCH_SECONDS: Final = Histogram(
     "pipai_projection_seconds",
     "From a batch's arrival to its checkpoint.",

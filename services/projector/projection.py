@@ -2,8 +2,11 @@
 
 import asyncio
 import random
+import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Final
 
 from core.log.dead import DeadLetters
@@ -12,11 +15,12 @@ from core.log.errors import UndecodableEntryError
 from core.log.keys import Keys, Source, partition_of
 from core.runtime.logs import get_logger
 from core.views.errors import ContendedViewError, GenerationChangedError
-from core.views.project import fold_batch, topics_in
-from core.views.store import MAX_VIEWS_PER_COMMIT, ViewStore
+from core.views.project import Folded, fold_batch, topics_in
+from core.views.store import ViewStore, commit_calls
 from core.views.stored import Stored, Update
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import Record, StreamId
+from pipai_contracts.upcast import NewerVersionError
 from services.projector import metrics
 
 _CACHED_VIEWS: Final = 2_000
@@ -25,11 +29,34 @@ _MAX_ATTEMPTS: Final = 200
 log = get_logger()
 
 
+@dataclass(slots=True)
+class Stretch:
+    """Entries of one source that follow each other, folded and not yet committed.
+
+    ``unfit`` are those that are no event or that a fold could not take, by stream id. ``newer`` is set when an event of
+    a newer build came after them: it is not in the stretch.
+    """
+
+    source: Source
+    entries: Sequence[Entry]
+    newer: NewerVersionError | None
+    records: list[Record]
+    unfit: dict[StreamId, Exception]
+    updates: list[Update] = field(default_factory=list[Update])
+
+    def settle(self, folded: Folded) -> None:
+        """Take what a fold came to. An event that one view refused is to enter no other when that is folded again."""
+        self.updates = folded.updates
+        self.unfit.update({record.stream_id: error for record, error in folded.failed})
+        if folded.failed:
+            self.records = [record for record in self.records if record.stream_id not in self.unfit]
+
+
 class Projection:
     """Projects entries of any source into views.
 
-    Views that were just committed are kept in memory. That is a cache only: a commit succeeds when the stored
-    version is still the one that was folded on.
+    Views that were just folded are kept in memory, also before they are committed. That is a cache only: a commit
+    succeeds when the stored version is the very one that was folded on.
     """
 
     def __init__(self, keys: Keys, store: ViewStore, dead: DeadLetters) -> None:
@@ -38,107 +65,123 @@ class Projection:
         self._dead = dead
         self._views: OrderedDict[Topic, Stored] = OrderedDict()
         self._generations: dict[int, int] = {}
+        self._name = secrets.token_hex(6)
+        self._folds = count(1)
 
-    async def project(self, source: Source, entries: Sequence[Entry], since: StreamId) -> None:
-        """Bring the entries, which follow the checkpoint ``since`` of ``source``, into every view they belong to.
+    async def fold(self, source: Source, entries: Sequence[Entry]) -> Stretch:
+        """Fold the entries into every view they belong to, on top of what was folded before. Nothing is stored.
 
-        Entries that are no event, or that a fold cannot take, are parked instead.
+        Raises:
+            redis.exceptions.RedisError: views could not be loaded.
+        """
+        stretch = _decode(source, entries)
+        topics = set(topics_in(stretch.records))
+        stretch.settle(self._fold(stretch.records, await self._load(topics), topics))
+        for update in stretch.updates:
+            self._views[update.topic] = update.after
+            self._views.move_to_end(update.topic)
+        return stretch
+
+    async def commit(self, stretch: Stretch, since: StreamId) -> None:
+        """Bring a folded stretch, which follows the checkpoint ``since``, into Redis.
 
         Raises:
             redis.exceptions.RedisError: some views may be committed; projecting the same again is safe.
             ViewsWentBackError: likewise.
             ContendedViewError: likewise.
         """
-        records: list[Record] = []
-        unfit: dict[StreamId, Exception] = {}
-        for entry in entries:
-            try:
-                records.append(decode(source, entry))
-            except UndecodableEntryError as error:
-                unfit[entry.stream_id] = error
-        for record, error in await self._fold_and_commit(records, source, since):
-            unfit[record.stream_id] = error
-        for entry in entries:
-            if entry.stream_id in unfit:
-                await self._park(source, entry, unfit[entry.stream_id])
+        moved = await self._commit(stretch.updates, stretch.source, since)
+        attempt = 0
+        while moved:
+            attempt += 1
+            if attempt == _MAX_ATTEMPTS:
+                raise ContendedViewError(f"{len(moved)} views were written by others {attempt} times in a row")
+            metrics.MOVED.inc(len(moved))
+            await asyncio.sleep(random.uniform(0, 0.002 * min(attempt, 50)))  # noqa: S311 - jitter
+            # As they are stored: the next stretch may have been folded meanwhile, and its views in memory do not count.
+            loaded = await self._store.load(list(moved))
+            stretch.settle(self._fold(stretch.records, loaded, moved))
+            moved = await self._commit(stretch.updates, stretch.source, since)
+        for entry in stretch.entries:
+            if entry.stream_id in stretch.unfit:
+                await self._park(stretch.source, entry, stretch.unfit[entry.stream_id])
+        while len(self._views) > _CACHED_VIEWS:
+            self._views.popitem(last=False)
 
     async def begin_generation(self) -> None:
         """Tell every viewer that data was lost: raise the generation of all view partitions.
 
         Views in memory are forgotten: they may have heard of events that Redis no longer has in its own.
         """
-        self._views.clear()
+        self.forget()
         for partition in range(self._keys.partitions):
             self._generations[partition] = await self._store.raise_generation(partition)
 
-    async def _fold_and_commit(
-        self, records: Sequence[Record], source: Source, since: StreamId
-    ) -> list[tuple[Record, Exception]]:
-        open_topics = set(topics_in(records))
-        failed: list[tuple[Record, Exception]] = []
-        for attempt in range(_MAX_ATTEMPTS):
-            if not open_topics:
-                return failed
-            if attempt:
-                await asyncio.sleep(random.uniform(0, 0.002 * min(attempt, 50)))  # noqa: S311 - jitter
-            folded = fold_batch(records, await self._load(open_topics), only=open_topics)
-            failed += folded.failed
-            # Without this an event that one view refused could enter another when that is folded again.
-            refused = {record.stream_id for record, _ in folded.failed}
-            records = [record for record in records if record.stream_id not in refused]
-            moved = await self._commit(folded.updates, source, since)
-            metrics.MOVED.inc(len(moved))
-            open_topics = moved
-        raise ContendedViewError(f"{len(open_topics)} views were written by others {_MAX_ATTEMPTS} times in a row")
+    def forget(self) -> None:
+        """Forget the views in memory: some may never have been stored."""
+        self._views.clear()
+
+    def _fold(self, records: Sequence[Record], loaded: dict[Topic, Stored], only: set[Topic]) -> Folded:
+        return fold_batch(records, loaded, version=f"{self._name}-{next(self._folds)}", only=only)
 
     async def _load(self, topics: set[Topic]) -> dict[Topic, Stored]:
-        missing = [topic for topic in topics if topic not in self._views]
-        if missing:
-            self._views.update(await self._store.load(missing))
-        return {topic: self._views[topic] for topic in topics if topic in self._views}
+        # Taken before the wait: what is committed meanwhile may forget them, which its own version check makes good.
+        known = {topic: self._views[topic] for topic in topics if topic in self._views}
+        missing = [topic for topic in topics if topic not in known]
+        return {**known, **await self._store.load(missing)} if missing else known
 
     async def _commit(self, updates: Sequence[Update], source: Source, since: StreamId) -> set[Topic]:
         """Commit, and return the topics whose views another wrote first."""
-        moved: set[Topic] = set()
         by_partition: dict[int, list[Update]] = {}
         for update in updates:
             by_partition.setdefault(partition_of(update.topic, self._keys.partitions), []).append(update)
-        for partition, all_updates in by_partition.items():
-            for start in range(0, len(all_updates), MAX_VIEWS_PER_COMMIT):
-                chunk = all_updates[start : start + MAX_VIEWS_PER_COMMIT]
-                outcome = await self._commit_call(partition, chunk, source, since)
-                moved |= self._settle(chunk, outcome)
-        while len(self._views) > _CACHED_VIEWS:
-            self._views.popitem(last=False)
+        # Started together, so that one call is written while Redis carries out the one before.
+        calls = [
+            self._commit_call(partition, call, source, since)
+            for partition, of_partition in by_partition.items()
+            for call in commit_calls(of_partition)
+        ]
+        moved: set[Topic] = set()
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                self.forget()
+                raise outcome
+            moved |= outcome
         return moved
 
     async def _commit_call(
         self, partition: int, updates: Sequence[Update], source: Source, since: StreamId
-    ) -> list[bool]:
+    ) -> set[Topic]:
+        """One call of the commit script; returns the topics whose views another wrote first, and forgets these."""
         if partition not in self._generations:
             self._generations[partition] = await self._store.generation(partition)
+        generation = self._generations[partition]
         try:
-            return await self._store.commit(
-                partition, self._generations[partition], updates, source=source, since=since
-            )
+            outcome = await self._store.commit(partition, generation, updates, source=source, since=since)
         except GenerationChangedError:
-            del self._generations[partition]
-            self._views.clear()
-            return [False] * len(updates)
-
-    def _settle(self, updates: Sequence[Update], outcome: Sequence[bool]) -> set[Topic]:
-        """Keep what was written, forget what another wrote first; returns the topics of the latter."""
-        moved: set[Topic] = set()
-        for update, written in zip(updates, outcome, strict=True):
-            if written:
-                self._views[update.topic] = update.after
-                self._views.move_to_end(update.topic)
-            else:
-                self._views.pop(update.topic, None)
-                moved.add(update.topic)
+            self._generations.pop(partition, None)
+            self.forget()
+            return {update.topic for update in updates}
+        moved = {update.topic for update, written in zip(updates, outcome, strict=True) if not written}
+        for topic in moved:
+            self._views.pop(topic, None)
         return moved
 
     async def _park(self, source: Source, entry: Entry, error: Exception) -> None:
         log.error("stream event parked", stream=source.key, stream_id=str(entry.stream_id), error=str(error))
         metrics.PARKED.labels(source.name).inc()
         await self._dead.park(source, entry, error)
+
+
+def _decode(source: Source, entries: Sequence[Entry]) -> Stretch:
+    """The entries as far as this build can read them: an event of a newer one, and what follows it, waits."""
+    records: list[Record] = []
+    unfit: dict[StreamId, Exception] = {}
+    for place, entry in enumerate(entries):
+        try:
+            records.append(decode(source, entry))
+        except UndecodableEntryError as error:
+            unfit[entry.stream_id] = error
+        except NewerVersionError as error:
+            return Stretch(source, entries[:place], error, records, unfit)
+    return Stretch(source, entries, None, records, unfit)

@@ -26,6 +26,7 @@ from pipai_contracts.record import StreamId
 from services.projector.follower import Follower, consumer_name
 from services.projector.projection import Projection
 from services.projector.settings import ProjectorSettings
+from services.projector.turns import Turns
 
 _LOOK_EVERY: Final = 2.0
 """Seconds between two looks for events the group did not deliver."""
@@ -51,7 +52,7 @@ class Projector:
         projection = Projection(keys, store, DeadLetters(redis, keys))
         checkpoints = Checkpoints(redis, keys)
         trimmer = Trimmer(redis, max_entries=settings.stream_max_entries)
-        projecting = asyncio.Lock()
+        turns = self._turns = Turns()
         return [
             Follower(
                 redis,
@@ -61,7 +62,7 @@ class Projector:
                 checkpoints=checkpoints,
                 trimmer=trimmer,
                 batch=settings.projector_batch,
-                projecting=projecting,
+                turns=turns,
             )
             for source in keys.sources()
         ]
@@ -88,6 +89,7 @@ class Projector:
             subscribers = list(self._subscribers.values())
             reading = [task for subscriber in subscribers for task in subscriber.tasks]
             await asyncio.gather(*(subscriber.stop() for subscriber in subscribers))
+            await self._turns.end()
             await end(reading)  # FastStream does not wait for them: they would open connections nobody closes
             await self._broker.stop()
 
@@ -108,7 +110,7 @@ class Projector:
 
         async def take(message: RedisStreamMessage) -> None:
             try:
-                await follower.take(_entries(message))
+                await follower.begin(_entries(message))
             except (RedisError, CommitError) as error:
                 # Not acknowledged: the watch reads these events from the log.
                 log.warning("stream batch not projected", stream=follower.source.key, error=str(error))

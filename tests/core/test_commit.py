@@ -1,6 +1,7 @@
 """How views are committed, on a real Redis: together, once, and only onto what they were folded on."""
 
 import json
+from itertools import count
 from typing import Any, cast
 
 import pytest
@@ -32,10 +33,13 @@ def store(redis: Redis, keys: Keys) -> ViewStore:
     return ViewStore(redis, keys, feed_length=1000, ttl=TTL)
 
 
+_FOLDS = count(1)
+
+
 async def _updates(store: ViewStore, *told: Told, start: int = 1) -> list[Update]:
-    """The updates of a batch, folded on what is stored now."""
+    """The updates of a batch, folded on what is stored now, under a version of their own."""
     batch = records(told, start=start)
-    return fold_batch(batch, await store.load(topics_in(batch))).updates
+    return fold_batch(batch, await store.load(topics_in(batch)), version=f"v{next(_FOLDS)}").updates
 
 
 async def _commit(store: ViewStore, generation: int, updates: list[Update], since: StreamId = BEGINNING) -> list[bool]:
@@ -72,10 +76,7 @@ async def test_view_feed_and_changes_are_written_together(store: ViewStore, redi
     await _tell(store, step(10, run="r"), step(20, of="v"), step(30))
 
     loaded = await store.load([W, V])
-    assert [(one.version, one.pos, one.first, _progress(one)) for one in loaded.values()] == [
-        (1, 2, "1-0", 30),
-        (1, 1, "2-0", 20),
-    ]
+    assert [(one.pos, one.first, _progress(one)) for one in loaded.values()] == [(2, "1-0", 30), (1, "2-0", 20)]
     assert {name: str(heard) for name, heard in loaded[W].heard.items()} == {"workflow:progress": "3-0"}
     feed = await store.read_feed(W, after=0, count=10)
     assert [(item.pos, item.event) for item in feed] == [(1, "workflow_progress"), (2, "workflow_progress")]
@@ -100,7 +101,8 @@ async def test_a_view_that_moved_is_left_alone_and_the_others_are_written(store:
 
     assert await _commit(store, 0, mine) == [False, True]
     loaded = await store.load([W, V])
-    assert [(_progress(one), one.version, one.pos) for one in loaded.values()] == [(15, 2, 2), (20, 2, 2)]
+    assert [(_progress(one), one.pos) for one in loaded.values()] == [(15, 2), (20, 2)]
+    assert loaded[V].version == mine[1].after.version
     assert await _positions(store, W) == await _positions(store, V) == [1, 2]
 
 
@@ -111,7 +113,7 @@ async def test_nothing_is_written_under_another_generation(store: ViewStore, red
     with pytest.raises(GenerationChangedError):
         await _commit(store, 0, mine)
 
-    assert (await store.load([W]))[W].version == 0
+    assert (await store.load([W]))[W].version == ""
     assert await _positions(store, W) == []
     assert len(await _changes(redis, keys)) == 1
 
@@ -125,7 +127,7 @@ async def test_nothing_is_written_to_views_that_went_back(store: ViewStore, redi
     for newer in (StreamId(5, 4), StreamId(6, 0), StreamId(50, 0)):
         with pytest.raises(ViewsWentBackError):
             await _commit(store, 0, mine, newer)
-    assert (await store.load([W]))[W].version == 0
+    assert (await store.load([W]))[W].version == ""
     assert await _positions(store, W) == []
     assert await _changes(redis, keys) == []
 
@@ -256,7 +258,7 @@ async def test_a_view_that_cannot_be_read_is_left_out(store: ViewStore, redis: R
 
     loaded = await store.load([W, V])
     assert list(loaded) == [V]
-    folded = fold_batch(records([step(30), step(40, of="v")], start=3), loaded)
+    folded = fold_batch(records([step(30), step(40, of="v")], start=3), loaded, version="x")
     assert [update.topic for update in folded.updates] == [V]
     assert [str(error) for _, error in folded.failed] == ["the stored view of default:workflow:w cannot be read"]
 
@@ -270,7 +272,7 @@ async def test_an_event_that_fails_in_one_view_is_in_none(monkeypatch: pytest.Mo
     monkeypatch.setattr(project, "evolve", fragile)
     batch = records([step(10).by("ada"), step(13).by("ada"), step(20).by("ada")])
 
-    folded = fold_batch(batch, {topic: unheard_of(topic) for topic in topics_in(batch)})
+    folded = fold_batch(batch, {topic: unheard_of(topic) for topic in topics_in(batch)}, version="x")
 
     assert [(str(record.stream_id), str(error)) for record, error in folded.failed] == [("2-0", "unlucky")]
     assert [len(update.entries) for update in folded.updates] == [2, 2]

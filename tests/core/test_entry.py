@@ -10,6 +10,7 @@ from core.log.errors import UndecodableEntryError
 from core.log.keys import Keys
 from pipai_contracts.frames import wire_data
 from pipai_contracts.record import StreamId
+from pipai_contracts.upcast import NewerVersionError
 
 SOURCE = Keys().source("workflow:progress", 0)
 FIELDS = {
@@ -42,7 +43,7 @@ def test_an_entry_is_decoded_with_its_position() -> None:
     "changed",
     [
         *({name.decode(): None} for name in FIELDS if name not in {b"topic", b"offset"}),
-        {"v": b"2"},
+        {"v": b"10001"},
         {"v": b"0"},
         {"v": b"x"},
         {"v": b"9" * 5000},
@@ -62,11 +63,17 @@ def test_an_entry_is_decoded_with_its_position() -> None:
         {"data": b"[" * 5000},
         {"data": b'{"workflow_id":"w","step":"s","progress":1,"metadata":{"x":' + b"[" * 150 + b"]" * 150 + b"}}"},
         {"data": b"\xff"},
+        {"data": b'{"workflow_id":"w","step":"s","progress":1,"type":"notification"}'},
     ],
 )
 def test_an_entry_that_is_no_event_of_this_build_is_refused(changed: dict[str, bytes | None]) -> None:
     with pytest.raises(UndecodableEntryError, match="5-1"):
         decode(SOURCE, _entry(**changed))
+
+
+def test_an_event_of_a_newer_build_has_to_wait() -> None:
+    with pytest.raises(NewerVersionError, match="version 2"):
+        decode(SOURCE, _entry(v=b"2", data=b"in a form nobody knows yet"))
 
 
 @pytest.mark.parametrize("offset", [None, b"", b"-1", b"x", b"\xff", "٣".encode(), b"9" * 17, b"9" * 5000])
@@ -79,8 +86,8 @@ def test_an_entry_without_a_plausible_offset_has_none(offset: bytes | None) -> N
     [
         b'{\n  "workflow_id": "w",\n  "step": "s",\r\n  "progress": 1\n}\n',
         b' {"workflow_id":"w","step":"s","progress":1} ',
-        b'{"workflow_id":"w","step":"s","progress":1,"type":"notification"}',
-        b'{"workflow_id":"w","step":"x","step":"s","progress":1}',
+        b'\t{"workflow_id":"w","step":"s","progress":1}\n',
+        b'{"workflow_id" : "w", "step" : "s", "progress":1.0}',
     ],
 )
 def test_json_written_by_another_hand_becomes_one_plain_line(data: bytes) -> None:

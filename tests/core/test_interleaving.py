@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.views.folds import encode_state, evolve, initial, render, topics_of
+from core.views.folds import encode_state, evolve, initial, render
 from pipai_contracts.events import Status
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import Record
@@ -57,7 +57,7 @@ def _views(told: Sequence[Record]) -> list[bytes]:
     """The views of the workflow and of the user, byte for byte, as they are stored and as they are shown."""
     states = {WORKFLOW: initial(WORKFLOW), ADA: initial(ADA)}
     for record in told:
-        for topic in topics_of(record):
+        for topic in record.topics:
             if topic in states:
                 states[topic] = evolve(states[topic], record)
     shown = [render(state).model_dump_json().encode() for state in states.values()]

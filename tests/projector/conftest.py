@@ -1,6 +1,5 @@
 """A deployment without its web services: a log to append to, and projectors that come and go."""
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from services.projector.main import build
 from services.projector.projection import Projection
 from services.projector.projector import Projector, create_group
 from services.projector.settings import ProjectorSettings
+from services.projector.turns import Turns
 from tests.conftest import wait_until
 from tests.core.telling import Told
 from tests.projector.fresh_fold import assert_views_are_a_fresh_fold, is_projected
@@ -112,7 +112,7 @@ class Deployment:
             checkpoints=self.checkpoints,
             trimmer=Trimmer(self.redis, max_entries=self.settings.stream_max_entries),
             batch=self.settings.projector_batch,
-            projecting=asyncio.Lock(),
+            turns=Turns(),
         )
 
     async def letters(self, source: Source | None = None) -> Sequence[dict[bytes, bytes]]:

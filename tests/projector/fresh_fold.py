@@ -12,7 +12,7 @@ from core.log.errors import UndecodableEntryError
 from core.log.keys import Keys, partition_of
 from core.log.read import read_entries
 from core.views.checkpoints import Checkpoints
-from core.views.folds import State, evolve, initial, render, topics_of
+from core.views.folds import State, evolve, initial, render
 from core.views.store import ViewStore
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, Record, StreamId
@@ -46,7 +46,7 @@ async def fold_log(redis: Redis, keys: Keys, without: AbstractSet[str] = frozens
     for record in await read_log(redis, keys):
         if str(record.stream_id) in without:
             continue
-        for topic in topics_of(record):
+        for topic in record.topics:
             view = fresh.setdefault(topic, Fresh(initial(topic)))
             view.state = evolve(view.state, record)
             view.events[record.envelope.event.type, str(record.stream_id)] += 1

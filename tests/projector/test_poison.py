@@ -4,14 +4,16 @@ from typing import Any
 
 import pytest
 
+from core.log import entry
 from core.views import project
 from core.views.folds import State, evolve
 from core.views.user import UserState
+from pipai_contracts import upcast
 from pipai_contracts.record import Record
-from pipai_contracts.views import WorkflowView
+from pipai_contracts.views import FileView, WorkflowView
 from tests.conftest import wait_until
 from tests.contracts.json_values import nested
-from tests.core.telling import Told, ai, notice, step
+from tests.core.telling import Told, ai, analysis, notice, step
 from tests.projector.conftest import Deployment, counted
 from tests.projector.fresh_fold import fold_log, is_projected
 
@@ -47,16 +49,39 @@ def _raw(text: str | bytes) -> bytes:
     return text.encode() if isinstance(text, str) else text
 
 
-async def test_an_event_of_a_newer_build_is_parked(deployment: Deployment) -> None:
+async def test_an_event_of_a_newer_build_waits_and_is_projected_after_the_upgrade(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What follows it waits too, so that nothing is out of order; the other sources go on."""
     newer = step(2).envelope("newer").model_copy(update={"v": 2})
     async with deployment.projecting():
         await deployment.publish(step(1))
         await deployment.appender.append([newer])
-        await deployment.publish(step(3))
-        await deployment.settled()
+        await deployment.publish(step(3), analysis(5))
+        await wait_until(lambda: counted("pipai_waiting_for_upgrade") == 1)
+        await deployment.publish(step(4), analysis(6))
+        await wait_until(lambda: _progress(deployment, "file", "f", 6))
+        await wait_until(lambda: _none_pending(deployment), message="what waits fills the list of pending entries")
+        assert await _progress(deployment, "workflow", "w", 1)
 
-    (letter,) = await deployment.letters()
-    assert b"version 2 is newer than 1" in letter[b"error"]
+    monkeypatch.setattr(upcast, "SCHEMA_VERSION", 2)
+    monkeypatch.setattr(entry, "SCHEMA_VERSION", 2)
+    monkeypatch.setitem(upcast.UPCASTERS, 1, lambda _, data: data)
+    async with deployment.projecting():
+        await deployment.settled()
+        assert await _progress(deployment, "workflow", "w", 4)
+
+    assert await deployment.letters() == []
+    assert counted("pipai_waiting_for_upgrade") == 0
+
+
+async def _progress(deployment: Deployment, kind: str, resource_id: str, progress: int) -> bool:
+    view = await deployment.view(kind, resource_id)
+    return isinstance(view, WorkflowView | FileView) and view.progress == progress
+
+
+async def _none_pending(deployment: Deployment) -> bool:
+    return await deployment.pending() == 0
 
 
 async def test_an_event_whose_fold_raises_is_parked_and_in_no_view(
