@@ -1,6 +1,7 @@
 """The peer of `bench.projector`: FastStream as its tutorial has it, one message at a time, doing the same writes."""
 
 import asyncio
+import logging
 import os
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from redis.asyncio import Redis
 from core.log.dead import DeadLetters
 from core.log.entry import Entry
 from core.log.keys import GROUP, Keys
+from core.runtime.redis import blocking_options
 from core.views.checkpoints import Checkpoint, Checkpoints
 from core.views.store import ViewStore
 from pipai_contracts.record import StreamId
@@ -29,7 +31,8 @@ async def main() -> None:
     projection = Projection(keys, store, DeadLetters(redis, keys))
     checkpoints = Checkpoints(redis, keys)
     since = await checkpoints.load(source)
-    broker = RedisBroker(URL, protocol=2, socket_timeout=10, logger=None)
+    logging.getLogger("quiet").setLevel(logging.ERROR)
+    broker = RedisBroker(URL, **blocking_options(1000), logger=logging.getLogger("quiet"))
     await create_group(redis, source)
 
     @broker.subscriber(
@@ -48,7 +51,7 @@ async def main() -> None:
         await redis.xack(source.key, GROUP, raw["message_ids"][0])
 
     _ = take
-    await FastStream(broker, logger=None).run()
+    await FastStream(broker, logger=logging.getLogger("quiet")).run()
     await redis.aclose()
 
 

@@ -20,11 +20,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
-from typing import Any, Final, cast
+from typing import Final
 
 from redis.asyncio import Redis
 
@@ -75,7 +75,7 @@ async def fill(redis: Redis, keys: Keys, count: int, seed: int) -> None:
         await appender.append(backlog[start : start + _AT_ONCE])
 
 
-async def until_read(position: Callable[[], Any], end: int) -> float:
+async def until_read(position: Callable[[], Awaitable[int]], end: int) -> float:
     """Wait until ``position`` is at ``end``; the seconds that took."""
     began = time.perf_counter()
     while await position() < end:
@@ -144,7 +144,7 @@ async def acknowledged(redis: Redis, source: Source) -> int:
     """How many entries the group has read and nobody holds any more."""
     if not await redis.exists(source.key):
         return 0
-    groups = cast("list[dict[str, Any]]", await redis.xinfo_groups(source.key))
+    groups = await redis.xinfo_groups(source.key)
     group = next((group for group in groups if group["name"] == GROUP.encode()), None)
     return 0 if group is None else int(group["entries-read"] or 0) - int(group["pending"])
 

@@ -51,6 +51,5 @@ class Record:
 
     def __post_init__(self) -> None:
         own, user_id = self.envelope.topic, self.envelope.user_id
-        alone = user_id is None or own.kind == "user"
-        topics = (own,) if alone else (own, Topic(own.tenant, "user", user_id))
+        topics = (own,) if user_id is None or own.kind == "user" else (own, Topic(own.tenant, "user", user_id))
         object.__setattr__(self, "topics", topics)

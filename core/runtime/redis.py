@@ -1,9 +1,10 @@
 """Redis connections, each made for what it is used for."""
 
+from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from hiredis import pack_command
+import hiredis
 from redis.asyncio import Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
@@ -22,7 +23,8 @@ class PackingConnection(Connection):
     def pack_command(self, *args: EncodableT) -> list[bytes]:
         """The command as Redis reads it; one of two words, like ``CONFIG GET``, comes as its first argument."""
         name = args[0].encode() if isinstance(args[0], str) else bytes(cast("bytes", args[0]))
-        return [pack_command((*name.split(), *args[1:]))]
+        pack = cast("Callable[[tuple[EncodableT, ...]], bytes]", hiredis.pack_command)
+        return [pack((*name.split(), *args[1:]))]
 
 
 class EvictingRedisError(RuntimeError):

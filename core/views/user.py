@@ -5,7 +5,7 @@ partition, folded from that partition alone, and `render` merges the parts by st
 user with 100,000 workflows it knows the 100 active and 100 ended ones that spoke last.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import Field
 from pydantic_core import to_json
@@ -36,15 +36,18 @@ from pipai_contracts.views import (
 _MAX_ENDED: Final = 100
 
 
-class RunState(Frozen):
-    """The latest run of one of the user's workflows or files; ``at`` is the stream id of its last event."""
+class RunState(NamedTuple):
+    """The latest run of one of the user's workflows or files; ``at`` is the stream id of its last event.
+
+    A tuple, because it is made anew for every event; fields are added at its end only, with a default.
+    """
 
     status: Status
-    run_id: str | None = None
-    previous_run_id: str | None = None
-    step: str | None = None
-    progress: Progress = 0
-    message: str | None = None
+    run_id: str | None
+    previous_run_id: str | None
+    step: str | None
+    progress: Progress
+    message: str | None
     updated: str
     at: tuple[int, int]
 
@@ -86,7 +89,8 @@ def evolve(state: UserState, record: Record) -> UserState:
             folded = _fold_notification(part, event, record)
     if folded is None:
         return state
-    folded = folded.changed(updated=max(folded.updated, time))
+    if folded.updated < time:
+        folded = folded.changed(updated=time)
     sources = {**state.sources, record.source: folded}
     if record.source not in state.sources:  # in one order whatever came first: a rebuild is to give the same bytes
         sources = dict(sorted(sources.items()))
@@ -128,6 +132,9 @@ def _fold_temporal(part: SourceState, key: str, event: TemporalStatus, record: R
         status=event.status,
         run_id=run_id,
         previous_run_id=previous,
+        step=None,
+        progress=0,
+        message=None,
         updated=record.envelope.time,
         at=record.stream_id,
     )
@@ -152,7 +159,7 @@ def _place(part: SourceState, key: str, run: RunState) -> SourceState:
         counts = counts.changed(**{run.status: getattr(counts, run.status) + 1})
     else:
         active = _with_last(active, key, run, MAX_LISTED)
-    return part.changed(active=active, ended=ended, counts=counts)
+    return part.changed(active=active, ended=ended, counts=counts, updated=max(part.updated, run.updated))
 
 
 def _without(runs: dict[str, RunState], key: str) -> dict[str, RunState]:

@@ -1,6 +1,7 @@
 """The projector as a process: ``python -m services.projector``."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -47,6 +48,9 @@ async def _serve(settings: ProjectorSettings) -> None:
 
 def main() -> int:
     """Run until told to stop; 1 when Redis cannot be used."""
+    # Events and views hold no cycles: reference counts free them. Looking for cycles after every 700 new objects, as
+    # Python does by itself, took a quarter of the time here.
+    gc.set_threshold(50_000, 20, 50)
     settings = ProjectorSettings()
     configure_logging("projector", settings)
     try:
