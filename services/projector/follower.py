@@ -114,7 +114,7 @@ class Follower:
             if not entries:
                 return count
             await self._note_loss(checkpoint, entries)
-            await self._project(entries)
+            await self._project(entries, read_before=True)
             count += len(entries)
 
     async def _reload_checkpoint(self) -> None:
@@ -148,10 +148,10 @@ class Follower:
             metrics.REGRESSED.labels(self.source.name).inc(regressed)
             await self._projection.begin_generation()
 
-    async def _project(self, entries: Sequence[Entry]) -> None:
+    async def _project(self, entries: Sequence[Entry], *, read_before: bool = False) -> None:
         log.debug("stream batch", stream=self.source.key, events=len(entries), first=str(entries[0].stream_id))
         since = await self._load_checkpoint()
-        await self._projection.project(self.source, entries, since.stream_id)
+        await self._projection.project(self.source, entries, since.stream_id, read_before=read_before)
         offset = next((entry.offset for entry in reversed(entries) if entry.offset), since.offset)
         checkpoint = Checkpoint(offset, entries[-1].stream_id)
         await self._checkpoints.advance(self.source, checkpoint, since=since)

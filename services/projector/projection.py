@@ -39,16 +39,22 @@ class Projection:
         self._views: OrderedDict[Topic, Stored] = OrderedDict()
         self._generations: dict[int, int] = {}
 
-    async def project(self, source: Source, entries: Sequence[Entry], since: StreamId) -> None:
+    async def project(
+        self, source: Source, entries: Sequence[Entry], since: StreamId, *, read_before: bool = False
+    ) -> None:
         """Bring the entries, which follow the checkpoint ``since`` of ``source``, into every view they belong to.
 
         Entries that are no event, or that a fold cannot take, are parked instead.
+        ``read_before``: they may have been projected before, so those that were parked then are left out.
 
         Raises:
             redis.exceptions.RedisError: some views may be committed; projecting the same again is safe.
             ViewsWentBackError: likewise.
             ContendedViewError: likewise.
         """
+        if read_before:
+            parked = await self._dead.parked_among(source, entries)
+            entries = [entry for entry in entries if entry.stream_id not in parked]
         records: list[Record] = []
         unfit: dict[StreamId, Exception] = {}
         for entry in entries:
@@ -139,6 +145,13 @@ class Projection:
         return moved
 
     async def _park(self, source: Source, entry: Entry, error: Exception) -> None:
+        parked = await self._dead.park(source, entry, error)
+        if parked.put_aside:
+            log.error("dead letters began anew: their key had a wrong type and was put aside", stream=source.key)
+        if not parked.now:
+            return
         log.error("stream event parked", stream=source.key, stream_id=str(entry.stream_id), error=str(error))
         metrics.PARKED.labels(source.name).inc()
-        await self._dead.park(source, entry, error)
+        if parked.pushed_out:
+            log.error("oldest dead letters pushed out by newer ones", stream=source.key, letters=parked.pushed_out)
+            metrics.PUSHED_OUT.labels(source.name).inc(parked.pushed_out)
