@@ -171,14 +171,16 @@ class Letters:
         """``<source>/<id>``, as `place_of` writes it.
 
         Raises:
-            ValueError: it is of another form.
-            UnknownSourceError: there is no source of that name.
+            ValueError: it is of another form, or there is no such source.
         """
         name, slash, stream_id = place.rpartition("/")
         milliseconds, dash, sequence = stream_id.partition("-")
         if not (slash and dash and milliseconds.isdecimal() and sequence.isdecimal()):
             raise ValueError(f"must be like workflow:progress/1735689600000-0, not {place[:100]!r}")
-        return self.partition(name), StreamId(int(milliseconds), int(sequence))
+        try:
+            return self.partition(name), StreamId(int(milliseconds), int(sequence))
+        except UnknownSourceError as error:
+            raise ValueError(str(error)) from error
 
     async def _range(self, source: Source, start: str, end: str, count: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
         key = self._keys.dead(source)
