@@ -1,7 +1,8 @@
 """Reading dead letters: page by page, one by one, counted."""
 
 from collections.abc import AsyncIterator
-from typing import Any, Final, NamedTuple, cast
+from dataclasses import dataclass
+from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -22,7 +23,8 @@ _MAX_LOOKED_AT: Final = 2000
 _MAX_TEXT: Final = 300
 
 
-class Census(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Census:
     """A source's dead letters: how many, and the seconds since the oldest was parked (0 without any)."""
 
     source: Source
@@ -100,7 +102,7 @@ class Letters:
                 pipe.xlen(self._keys.dead(source))
                 pipe.xrange(self._keys.dead(source), count=1)
             try:
-                answers = cast("list[Any]", await pipe.execute())
+                answers = await pipe.execute()
                 seconds, micros = await self._redis.time()
             except RedisError as error:
                 raise LogUnavailableError(f"cannot count dead letters: {error}") from error
@@ -148,10 +150,8 @@ class Letters:
         if name is None:
             return everything
         named = {source.name for source in everything}
-        of_stream = (
-            {self._keys.source(name, p).name for p in range(self._keys.partitions)} if name in SOURCES else set()
-        )
-        wanted = of_stream or named & {name}
+        partitions = range(self._keys.partitions) if name in SOURCES else ()
+        wanted = {self._keys.source(name, partition).name for partition in partitions} or named & {name}
         if not wanted:
             raise UnknownSourceError(f"there is no source {name!r}; there are {', '.join(sorted(named))}")
         return [source for source in everything if source.name in wanted]

@@ -100,9 +100,9 @@ async def measure_dead_letters(letters: Letters) -> None:
     Raises:
         LogUnavailableError: Redis did not answer.
     """
-    for source, count, oldest in await letters.census():
-        DEAD_LETTERS.labels(source.name).set(count)
-        OLDEST_DEAD_LETTER.labels(source.name).set(oldest)
+    for census in await letters.census():
+        DEAD_LETTERS.labels(census.source.name).set(census.count)
+        OLDEST_DEAD_LETTER.labels(census.source.name).set(census.oldest)
 
 
 class _ByFilter(Protocol):

@@ -29,7 +29,8 @@ class Operator:
 
     async def __call__(self, *arguments: str) -> Ran:
         code = await asyncio.to_thread(main, ["dead", *arguments])
-        return Ran(code, *self._capsys.readouterr())
+        said = self._capsys.readouterr()
+        return Ran(code, said.out, said.err)
 
 
 @pytest.fixture
