@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 
-from pipai_contracts import analysis, events, frames, health, problems, publish, views
+from pipai_contracts import analysis, dead_letters, events, frames, health, problems, publish, views
 from pipai_contracts.envelope import Envelope
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "schema"
@@ -40,6 +40,11 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     problems.Problem,
     health.StreamHealth,
     analysis.DocumentAnalysisInput,
+    dead_letters.DeadLetter,
+    dead_letters.DeadLetterPage,
+    dead_letters.ChosenLetters,
+    dead_letters.Redriven,
+    dead_letters.Purged,
 )
 
 

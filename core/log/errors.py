@@ -11,3 +11,11 @@ class LogUnavailableError(LogError):
 
 class UndecodableEntryError(LogError):
     """A stream entry is no event this build can read."""
+
+
+class UnknownLetterError(LogError):
+    """No dead letter stands there; it may have been redriven, purged, or pushed out by newer ones."""
+
+
+class UnknownSourceError(LogError):
+    """The deployment has no source stream of that name."""

@@ -103,8 +103,20 @@ class Keys:
         return f"{self.prefix}:generation:{{{partition}}}"
 
     def dead(self, source: Source) -> str:
-        """Stream: the source's dead letters."""
-        return f"{self.prefix}:dead:{source.name}"
+        """Stream: the source's dead letters. In the source's slot, so that one script redrives them."""
+        return f"{source.companion}:dead"
+
+    def parked(self, source: Source) -> str:
+        """Sorted set: stream ids of the source's entries that were ever parked, as long as these can be read again."""
+        return f"{source.companion}:parked"
+
+    def redriven(self, source: Source, letter_id: str) -> str:
+        """Where a dead letter was appended again, for as long as a repeat of that is recognised."""
+        return f"{source.companion}:redriven:{letter_id}"
+
+    def aside(self, source: Source, what: str) -> str:
+        """Where a key of the wrong type is kept that stood in the place of ``dead`` or ``parked``."""
+        return f"{source.companion}:aside:{what}"
 
     @property
     def connections(self) -> str:
@@ -120,7 +132,7 @@ class Keys:
         """Whether a key may live without a TTL: there are few of these, and each is bounded."""
         allowed = {self.watched}
         for source in self.sources():
-            allowed |= {source.key, source.offset, self.dead(source)}
+            allowed |= {source.key, source.offset, self.dead(source), self.parked(source)}
         for partition in range(self.partitions):
             allowed |= {self.changes(partition), self.checkpoint(partition), self.generation(partition)}
         return key in allowed

@@ -14,8 +14,9 @@ from core.log.keys import Keys
 from core.runtime.redis import command_client, safe_address
 from core.runtime.settings import Settings
 from services.admin.command import REFUSED, Command, Deployment, RefusedError
+from services.admin.dead import DEAD
 
-COMMANDS: Final[tuple[Command, ...]] = ()
+COMMANDS: Final[tuple[Command, ...]] = (DEAD,)
 
 
 def main(arguments: Sequence[str]) -> int:

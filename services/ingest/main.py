@@ -3,17 +3,21 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 from fastapi import APIRouter
 
 from core.log.append import Appender
 from core.log.keys import Keys
+from core.log.letters import Letters
+from core.log.redrive import Settler
 from core.runtime.http import HttpService
 from core.runtime.redis import command_client
 from core.runtime.storage import open_storage
 from core.runtime.tasks import running
 from core.runtime.temporal import LazyTemporal, temporal_target
 from services.ingest.chores import Chore, repeat
+from services.ingest.dead_letters import MEASURE_INTERVAL, dead_letters_router, measure_dead_letters
 from services.ingest.intake import Intake
 from services.ingest.janitor import INTERVAL, Janitor
 from services.ingest.publish import publish_router
@@ -37,11 +41,14 @@ def build(settings: IngestSettings) -> HttpService:
         timeout=timedelta(seconds=settings.document_timeout),
     )
     intake = Intake(storage, temporal, publisher, max_bytes=settings.upload_max_bytes)
+    letters = Letters(redis, keys)
     router = APIRouter()
     router.include_router(publish_router(publisher))
     router.include_router(upload_router(intake, settings.upload_max_bytes))
+    router.include_router(dead_letters_router(letters, Settler(redis, keys, owner_ttl=settings.view_ttl)))
     chores: list[tuple[str, Chore, float]] = [
-        ("upload janitor", Janitor(storage, timedelta(seconds=settings.upload_ttl)).sweep, INTERVAL)
+        ("upload janitor", Janitor(storage, timedelta(seconds=settings.upload_ttl)).sweep, INTERVAL),
+        ("dead letter count", partial(measure_dead_letters, letters), MEASURE_INTERVAL),
     ]
     if temporal.configured:
         watch = Watcher(temporal, publisher, redis, keys).sweep

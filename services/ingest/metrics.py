@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 EVENTS: Final = Counter(
     "pipai_published_events_total",
@@ -23,3 +23,11 @@ UPLOADED_BYTES: Final = Counter("pipai_uploaded_bytes_total", "Bytes of accepted
 CLOSED_WORKFLOWS: Final = Counter(
     "pipai_closed_workflows_total", "Closed Temporal workflows the watcher told.", ["status"]
 )
+DEAD_LETTERS: Final = Gauge("pipai_dead_letters", "Dead letters that are kept.", ["source"])
+OLDEST_DEAD_LETTER: Final = Gauge(
+    "pipai_dead_letter_oldest_seconds", "Seconds since the oldest dead letter was parked, else 0.", ["source"]
+)
+REDRIVEN: Final = Counter(
+    "pipai_redriven_letters_total", "Dead letters whose events were appended again over HTTP.", ["source"]
+)
+PURGED: Final = Counter("pipai_purged_letters_total", "Dead letters that were deleted over HTTP.", ["source"])

@@ -113,6 +113,11 @@ def storage_away() -> ProblemError:
     )
 
 
+def unknown_letter(what: str) -> ProblemError:
+    """404: the dead letter is not there."""
+    return ProblemError(404, "unknown-letter", "There is no such dead letter", what)
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The refusals of a route for its OpenAPI description."""
     return {status: {"model": Problem} for status in statuses}

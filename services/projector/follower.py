@@ -136,17 +136,22 @@ class Follower:
             if not entries:
                 return count
             await self._note_loss(reached, entries)
-            taken = await self._hand_over(entries, began)
+            taken = await self._hand_over(entries, began, read_before=True)
             count += taken
             if taken < len(entries):
                 return count
 
-    async def _hand_over(self, entries: Sequence[Entry], began: float, delivered: Sequence[Entry] = ()) -> int:
-        """Fold the entries and have them committed in turn; returns how many of them this build can read."""
+    async def _hand_over(
+        self, entries: Sequence[Entry], began: float, *, delivered: Sequence[Entry] = (), read_before: bool = False
+    ) -> int:
+        """Fold the entries and have them committed in turn; returns how many of them this build can read.
+
+        ``read_before``: they may have been, so those that were parked then are left out.
+        """
         log.debug("stream batch", stream=self.source.key, events=len(entries), first=str(entries[0].stream_id))
         since = await self._load_reached()
         try:
-            stretch = await self._projection.fold(self.source, entries)
+            stretch = await self._projection.fold(self.source, entries, read_before=read_before)
             self._hold(stretch, entries)
             if stretch.entries:
                 offset = next((entry.offset for entry in reversed(stretch.entries) if entry.offset), since.offset)

@@ -6,6 +6,9 @@ from prometheus_client import Counter, Gauge, Histogram
 
 PROJECTED: Final = Counter("pipai_projected_events_total", "Events that are in every view they belong to.", ["source"])
 PARKED: Final = Counter("pipai_parked_events_total", "Events parked as dead letters.", ["source"])
+PUSHED_OUT: Final = Counter(
+    "pipai_pushed_out_letters_total", "Dead letters that were dropped because too many came after them.", ["source"]
+)
 LOST: Final = Counter(
     "pipai_lost_events_total", "Events that were gone from the log before a projector saw them.", ["source"]
 )

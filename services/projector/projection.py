@@ -33,7 +33,8 @@ log = get_logger()
 class Stretch:
     """Entries of one source that follow each other, folded and not yet committed.
 
-    ``unfit`` are those that are no event or that a fold could not take, by stream id. ``newer`` is set when an event of
+    ``unfit`` are those that are no event or that a fold could not take, by stream id; ``parked`` those that are dead
+    letters already. ``newer`` is set when an event of
     a newer build came after them: it is not in the stretch.
     """
 
@@ -42,6 +43,7 @@ class Stretch:
     newer: NewerVersionError | None
     records: list[Record]
     unfit: dict[StreamId, Exception]
+    parked: set[StreamId]
     updates: list[Update] = field(default_factory=list[Update])
 
     def settle(self, folded: Folded) -> None:
@@ -68,13 +70,16 @@ class Projection:
         self._name = secrets.token_hex(6)
         self._folds = count(1)
 
-    async def fold(self, source: Source, entries: Sequence[Entry]) -> Stretch:
+    async def fold(self, source: Source, entries: Sequence[Entry], *, read_before: bool = False) -> Stretch:
         """Fold the entries into every view they belong to, on top of what was folded before. Nothing is stored.
+
+        ``read_before``: they may have been, so those that were parked then are left out.
 
         Raises:
             redis.exceptions.RedisError: views could not be loaded.
         """
-        stretch = _decode(source, entries)
+        parked = await self._dead.parked_among(source, entries) if read_before else set[StreamId]()
+        stretch = _decode(source, entries, parked)
         topics = set(topics_in(stretch.records))
         stretch.settle(self._fold(stretch.records, await self._load(topics), topics))
         for update in stretch.updates:
@@ -90,6 +95,7 @@ class Projection:
             ViewsWentBackError: likewise.
             ContendedViewError: likewise.
         """
+        await self._park(stretch)  # before: after a crash a build that can fold these would count them as done
         moved = await self._commit(stretch.updates, stretch.source, since)
         attempt = 0
         while moved:
@@ -102,9 +108,7 @@ class Projection:
             loaded = await self._store.load(list(moved))
             stretch.settle(self._fold(stretch.records, loaded, moved))
             moved = await self._commit(stretch.updates, stretch.source, since)
-        for entry in stretch.entries:
-            if entry.stream_id in stretch.unfit:
-                await self._park(stretch.source, entry, stretch.unfit[entry.stream_id])
+        await self._park(stretch)
         while len(self._views) > _CACHED_VIEWS:
             self._views.popitem(last=False)
 
@@ -167,21 +171,39 @@ class Projection:
             self._views.pop(topic, None)
         return moved
 
-    async def _park(self, source: Source, entry: Entry, error: Exception) -> None:
-        log.error("stream event parked", stream=source.key, stream_id=str(entry.stream_id), error=str(error))
-        metrics.PARKED.labels(source.name).inc()
-        await self._dead.park(source, entry, error)
+    async def _park(self, stretch: Stretch) -> None:
+        """Park what is unfit so far."""
+        source = stretch.source
+        for entry in stretch.entries if stretch.unfit else ():
+            error = stretch.unfit.get(entry.stream_id)
+            if error is None or entry.stream_id in stretch.parked:
+                continue
+            parked = await self._dead.park(source, entry, error)
+            stretch.parked.add(entry.stream_id)
+            if parked.put_aside:
+                log.error("dead letters began anew: their key had a wrong type and was put aside", stream=source.key)
+            if parked.now:
+                log.error("stream event parked", stream=source.key, stream_id=str(entry.stream_id), error=str(error))
+                metrics.PARKED.labels(source.name).inc()
+            if parked.pushed_out:
+                log.error("dead letters pushed out the oldest", stream=source.key, letters=parked.pushed_out)
+                metrics.PUSHED_OUT.labels(source.name).inc(parked.pushed_out)
 
 
-def _decode(source: Source, entries: Sequence[Entry]) -> Stretch:
-    """The entries as far as this build can read them: an event of a newer one, and what follows it, waits."""
+def _decode(source: Source, entries: Sequence[Entry], parked: set[StreamId]) -> Stretch:
+    """The entries as far as this build can read them: an event of a newer one, and what follows it, waits.
+
+    Those that were ``parked`` before are in the stretch, and in no view.
+    """
     records: list[Record] = []
     unfit: dict[StreamId, Exception] = {}
     for place, entry in enumerate(entries):
+        if entry.stream_id in parked:
+            continue
         try:
             records.append(decode(source, entry))
         except UndecodableEntryError as error:
             unfit[entry.stream_id] = error
         except NewerVersionError as error:
-            return Stretch(source, entries[:place], error, records, unfit)
-    return Stretch(source, entries, None, records, unfit)
+            return Stretch(source, entries[:place], error, records, unfit, parked)
+    return Stretch(source, entries, None, records, unfit, parked)

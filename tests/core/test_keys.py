@@ -30,6 +30,8 @@ def test_what_one_script_touches_lies_in_one_slot(topic: Topic, partitions: int,
     partition = partition_of(topic, partitions)
 
     assert len(_slots(source.key, source.offset, source.owner(topic), source.seen(topic, event_id))) == 1
+    letters = (keys.dead(source), keys.parked(source), keys.redriven(source, "1-0"), keys.aside(source, "dead"))
+    assert _slots(*letters) == _slots(source.key)
     views = (keys.view(topic), keys.feed(topic), keys.changes(partition), keys.generation(partition))
     assert len(_slots(*views, keys.checkpoint(partition))) == 1
 
@@ -83,5 +85,6 @@ def test_only_the_few_bounded_keys_are_permanent() -> None:
     source = keys.source("workflow:progress", 1)
     topic = Topic("default", "workflow", "w")
 
-    assert all(keys.is_permanent(key) for key in (source.key, source.offset, keys.changes(1), keys.dead(source)))
+    bounded = (source.key, source.offset, keys.changes(1), keys.dead(source), keys.parked(source))
+    assert all(keys.is_permanent(key) for key in bounded)
     assert not any(keys.is_permanent(key) for key in (keys.view(topic), keys.feed(topic), source.owner(topic)))

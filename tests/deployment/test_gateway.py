@@ -59,6 +59,15 @@ async def test_uploads_reach_ingest_and_pages_the_api(gateway: Gateway) -> None:
     assert (page.status_code, "html" in page.headers["content-type"]) == (200, True)
 
 
+async def test_dead_letters_are_asked_of_ingest(gateway: Gateway) -> None:
+    for path in ("", "?limit=1"):
+        assert (await gateway.client.get(f"/stream/dead-letters{path}")).json() == {"letters": [], "next": None}
+    unknown = await gateway.client.get("/stream/dead-letters/workflow%3Aprogress/1-0")
+    assert unknown.json()["type"] == "/problems/unknown-letter"
+    refused = await gateway.client.post("/stream/dead-letters/purge", json={})
+    assert refused.json()["type"] == "/problems/invalid"
+
+
 async def test_a_body_beyond_every_limit_is_refused_as_a_problem(gateway: Gateway) -> None:
     """By its length alone: nothing of it has to be sent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
