@@ -119,6 +119,15 @@ class Keys:
         return f"{source.companion}:aside:{what}"
 
     @property
+    def projectors(self) -> str:
+        """Sorted set: projector id → until when (milliseconds of Redis TIME) it counts as there."""
+        return f"{self.prefix}:projectors"
+
+    def lease(self, partition: int) -> str:
+        """String: id of the projector that follows the partition. Shares a slot with `projectors` and every lease."""
+        return f"{{{self.projectors}}}:lease:{partition}"
+
+    @property
     def connections(self) -> str:
         """Hash: api process → how many streams it serves, and when it said so."""
         return f"{self.prefix}:connections"

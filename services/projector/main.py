@@ -11,21 +11,24 @@ import uvloop
 from faststream.redis import RedisBroker
 from redis.exceptions import RedisError
 
+from core.log.keys import Keys
 from core.runtime.logs import configure_logging, get_logger
 from core.runtime.metrics import PortBusyError, metrics_server
 from core.runtime.redis import EvictingRedisError, blocking_options, command_client, safe_address
+from services.projector.lease import Leases
 from services.projector.projector import Projector
 from services.projector.settings import ProjectorSettings
 
 
-def build(settings: ProjectorSettings, stack: AsyncExitStack) -> Projector:
-    """A projector with its own connections, which close with the stack."""
+def build(settings: ProjectorSettings, stack: AsyncExitStack, leases: type[Leases] = Leases) -> Projector:
+    """A projector with its own connections, which close with the stack; ``leases`` says how it shares the work."""
     redis = command_client(settings.redis_address())
     stack.push_async_callback(redis.aclose)
     broker = RedisBroker(
         settings.redis_address(), logger=logging.getLogger("faststream"), **blocking_options(settings.stream_block_time)
     )
-    return Projector(settings, redis, broker)
+    keys = Keys(settings.key_prefix, settings.stream_partitions)
+    return Projector(settings, redis, broker, leases(redis, keys, seconds=settings.lease_seconds))
 
 
 async def _serve(settings: ProjectorSettings) -> None:
@@ -38,11 +41,11 @@ async def _serve(settings: ProjectorSettings) -> None:
             metrics_server(
                 settings.metrics_host,
                 settings.metrics_port,
-                ready=lambda: None if projector.ready else "not following the streams",
+                ready=lambda: None if projector.ready else "not following its partitions",
             )
         )
         async with projector.running():
-            get_logger().info("stream projector ready", redis=safe_address(settings.redis_address()))
+            get_logger().info("stream projector started", redis=safe_address(settings.redis_address()))
             await stop.wait()
 
 

@@ -33,3 +33,7 @@ LAG_SECONDS: Final = Gauge(
     "Age of the oldest event not in its views yet, else 0.",
     ["source"],
 )
+HELD: Final = Gauge("pipai_held_partitions", "Partitions this projector follows; 0 while it stands by.")
+LEASE_CHANGES: Final = Counter(
+    "pipai_lease_changes_total", "Partitions gained, lost to another or handed over.", ["kind"]
+)

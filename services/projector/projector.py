@@ -1,179 +1,190 @@
-"""A projector: a FastStream subscriber per source, and a watch over what the group does not deliver."""
+"""A projector: follows the partitions it holds a lease of, and hands them over when others come."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, Final, cast
+from dataclasses import dataclass, field
+from typing import Final
 
-from faststream import AckPolicy
-from faststream.redis import RedisBroker, StreamSub
-from faststream.redis.annotations import RedisStreamMessage
-from faststream.redis.subscriber.usecases.basic import LogicSubscriber
+from faststream.redis import RedisBroker
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from core.log.dead import DeadLetters
-from core.log.entry import Entry
-from core.log.keys import GROUP, Keys, Source
+from core.log.keys import Keys
 from core.log.trim import Trimmer
 from core.runtime.logs import get_logger
 from core.runtime.redis import refuse_eviction
-from core.runtime.tasks import end, running
+from core.runtime.tasks import running
 from core.views.checkpoints import Checkpoints
-from core.views.errors import CommitError
 from core.views.store import ViewStore
-from pipai_contracts.record import StreamId
-from services.projector.follower import Follower, consumer_name
+from services.projector import metrics
+from services.projector.follower import Follower
+from services.projector.lease import Leases, Turn
+from services.projector.partition import Partition
 from services.projector.projection import Projection
 from services.projector.settings import ProjectorSettings
 from services.projector.turns import Turns
 
-_LOOK_EVERY: Final = 2.0
-"""Seconds between two looks for events the group did not deliver."""
+_LEAVE_WITHIN: Final = 1.0
+"""Seconds a stopping projector waits for Redis to hear that it leaves; the others notice later without."""
 
 log = get_logger()
 
 
-class Projector:
-    """Projects all sources of a deployment, for as long as its `running` block lasts."""
+@dataclass(eq=False)
+class _Holding:
+    """A partition that is followed. ``release``: its lease is given back when it was left."""
 
-    def __init__(self, settings: ProjectorSettings, redis: Redis, broker: RedisBroker) -> None:
+    partition: Partition
+    leave: asyncio.Event = field(default_factory=asyncio.Event)
+    release: bool = False
+
+
+class Projector:
+    """Projects its share of a deployment's partitions, for as long as its `running` block lasts."""
+
+    def __init__(self, settings: ProjectorSettings, redis: Redis, broker: RedisBroker, leases: Leases) -> None:
         self._settings = settings
         self._redis = redis
         self._broker = broker
+        self._leases = leases
         self._keys = Keys(settings.key_prefix, settings.stream_partitions)
-        self._followers = self._make_followers()
-        self._subscribers: dict[Follower, LogicSubscriber] = {}
-        self.ready = False
+        store = ViewStore(redis, self._keys, feed_length=settings.stream_max_entries, ttl=settings.view_ttl)
+        self._projection = Projection(self._keys, store, DeadLetters(redis, self._keys))
+        self._checkpoints = Checkpoints(redis, self._keys)
+        self._trimmer = Trimmer(redis, max_entries=settings.stream_max_entries)
+        self._turns = Turns()
+        self._holdings: dict[int, _Holding] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._sharing = False
 
-    def _make_followers(self) -> list[Follower]:
-        settings, keys, redis = self._settings, self._keys, self._redis
-        store = ViewStore(redis, keys, feed_length=settings.stream_max_entries, ttl=settings.view_ttl)
-        projection = Projection(keys, store, DeadLetters(redis, keys))
-        checkpoints = Checkpoints(redis, keys)
-        trimmer = Trimmer(redis, max_entries=settings.stream_max_entries)
-        turns = self._turns = Turns()
-        return [
-            Follower(
-                redis,
-                keys,
-                source,
-                projection=projection,
-                checkpoints=checkpoints,
-                trimmer=trimmer,
-                batch=settings.projector_batch,
-                turns=turns,
-            )
-            for source in keys.sources()
-        ]
+    @property
+    def ready(self) -> bool:
+        """Whether all it holds is followed. One that stands by is ready too: others do the work."""
+        return self._sharing and all(holding.partition.caught_up for holding in list(self._holdings.values()))
+
+    @property
+    def held(self) -> frozenset[int]:
+        """The partitions it follows and means to keep."""
+        return frozenset(number for number, holding in self._holdings.items() if not holding.leave.is_set())
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Create the groups, project what is there already, then follow.
+        """Take part in sharing the partitions, and follow those that fall to this projector.
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be reached at the start.
         """
         await refuse_eviction(self._redis)
-        for follower in self._followers:
-            await create_group(self._redis, follower.source)
-            await follower.catch_up()
-            self._subscribe(follower)
         await self._broker.start()
         try:
-            async with running(self._watch()):
-                self.ready = True
+            await self._take_turn()
+            log.info("projector shares the partitions", projector=self._leases.projector_id, held=sorted(self.held))
+            async with running(self._share()):
+                self._sharing = True
                 yield
         finally:
-            self.ready = False
-            subscribers = list(self._subscribers.values())
-            reading = [task for subscriber in subscribers for task in subscriber.tasks]
-            await asyncio.gather(*(subscriber.stop() for subscriber in subscribers))
-            await self._turns.end()
-            await end(reading)  # FastStream does not wait for them: they would open connections nobody closes
+            self._sharing = False
+            await self._leave()
             await self._broker.stop()
 
-    def _subscribe(self, follower: Follower) -> None:
-        """Have the group's batches brought to the follower.
-
-        Groups are made by us, from the first event on: FastStream would make them from now on.
-        """
-        stream = StreamSub(
-            follower.source.key,
-            group=GROUP,
-            consumer=consumer_name(follower.source),
-            batch=True,
-            max_records=self._settings.projector_batch,
-            polling_interval=self._settings.stream_block_time,
-        )
-        subscriber = self._broker.subscriber(stream=stream, ack_policy=AckPolicy.MANUAL, no_reply=True)
-
-        async def take(message: RedisStreamMessage) -> None:
-            try:
-                await follower.begin(_entries(message))
-            except (RedisError, CommitError) as error:
-                # Not acknowledged: the watch reads these events from the log.
-                log.warning("stream batch not projected", stream=follower.source.key, error=str(error))
-
-        subscriber(take)
-        self._subscribers[follower] = subscriber
-
-    async def _revive(self, follower: Follower) -> None:
-        """Make a destroyed group again and start the subscriber that stopped over it."""
-        subscriber = self._subscribers[follower]
-        if not subscriber.running:
-            log.warning("stream subscriber starts again", stream=follower.source.key)
-            await subscriber.start()
-
-    async def _watch(self) -> None:
-        """Catch up on sources whose events wait though nobody delivers them: the last event before a silence."""
-        waiting: dict[Follower, StreamId | None] = {}
+    async def _share(self) -> None:
+        """Take turn after turn. While Redis is away everything that is followed stays followed."""
+        away = False
         while True:
-            await asyncio.sleep(_LOOK_EVERY)
-            for follower in self._followers:
-                try:
-                    waiting[follower] = await self._look(follower, waiting.get(follower))
-                except Exception as error:  # noqa: BLE001 - a watch that ended would leave every source unwatched
-                    log.warning("stream cannot be looked at", stream=follower.source.key, error=str(error))
+            await asyncio.sleep(self._leases.turn_every)
+            try:
+                await self._take_turn()
+                away = False
+            except Exception as error:  # noqa: BLE001 - without turns the others would take over what is followed here
+                if not away:
+                    log.warning("leases cannot be renewed", error=str(error))
+                away = True
 
-    async def _look(self, follower: Follower, waited: StreamId | None) -> StreamId | None:
-        """Help one source on; returns the event that waits there, ``waited`` is the one that did at the last look.
+    async def _take_turn(self) -> None:
+        """Renew and claim, then begin and end what has to be; that goes on while the next turns are taken."""
+        turn = await self._leases.turn(sorted(self.held))
+        metrics.HELD.set(len(turn.held))
+        for number in turn.held - self._holdings.keys():
+            self._gain(number)
+        for number in self.held:
+            self._let_go(number, turn)
 
-        An event counts as stranded when it waits for two looks. Its age would not do: ids may be ahead of the clock.
-        """
-        pending = await count_pending(self._redis, follower.source)
-        await self._revive(follower)
-        oldest = await follower.oldest_waiting()
-        if oldest is not None and oldest == waited:
-            count = await follower.catch_up()
-            log.info("stream caught up", stream=follower.source.key, events=count)
-            return None
-        if oldest is None and pending:
-            await follower.clear_pending()
-        return oldest
+    def _gain(self, number: int) -> None:
+        holding = _Holding(self._partition(number))
+        self._holdings[number] = holding
+        self._tasks[number] = asyncio.create_task(self._hold(number, holding))
+        metrics.LEASE_CHANGES.labels("gained").inc()
+        log.info("partition gained", partition=number)
 
+    def _let_go(self, number: int, turn: Turn) -> None:
+        """Leave a partition that another took, or that should go to one that has fewer."""
+        holding = self._holdings[number]
+        if number not in turn.held:
+            log.warning("partition lost to another projector", partition=number)
+            metrics.LEASE_CHANGES.labels("lost").inc()
+            holding.leave.set()
+        elif number == turn.give:
+            holding.release = True
+            holding.leave.set()
 
-async def create_group(redis: Redis, source: Source) -> None:
-    """Make the projectors' group, from the stream's first event on, unless it is there."""
-    try:
-        await redis.xgroup_create(source.key, GROUP, id="0", mkstream=True)
-    except ResponseError as error:
-        if "BUSYGROUP" not in str(error):
-            raise
+    async def _hold(self, number: int, holding: _Holding) -> None:
+        """Follow a partition until it is left; then, and not before, another may claim it."""
+        try:
+            async with holding.partition.following():
+                await holding.leave.wait()
+            if holding.release:
+                await self._hand_over(number)
+        except Exception:
+            log.exception("partition left because of a fault; it is gained again with the next turn", partition=number)
+        finally:
+            del self._holdings[number], self._tasks[number]
 
+    async def _hand_over(self, number: int) -> None:
+        try:
+            await self._leases.release(number)
+        except RedisError as error:
+            log.warning("lease could not be given back", partition=number, error=str(error))
+            return
+        metrics.LEASE_CHANGES.labels("handed over").inc()
+        log.info("partition handed over", partition=number)
 
-async def count_pending(redis: Redis, source: Source) -> int:
-    """How many entries the group gave out that nobody acknowledged; a group that is gone is made again."""
-    try:
-        return int((await redis.xpending(source.key, GROUP))["pending"])
-    except ResponseError as error:
-        if "NOGROUP" not in str(error):
-            raise
-    await create_group(redis, source)
-    return 0
+    async def _leave(self) -> None:
+        """Finish what is under way and give everything to the others."""
+        try:
+            async with asyncio.timeout(_LEAVE_WITHIN):
+                await self._leases.leave()
+        except (RedisError, TimeoutError) as error:
+            log.warning("the other projectors will notice later that this one left", error=str(error))
+        for holding in self._holdings.values():
+            holding.release = True
+            holding.leave.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
+        metrics.HELD.set(0)
 
-
-def _entries(message: RedisStreamMessage) -> list[Entry]:
-    raw = cast("dict[str, Any]", message.raw_message)
-    pairs = zip(raw["message_ids"], raw["data"], strict=True)
-    return [Entry(StreamId.parse(stream_id), fields) for stream_id, fields in pairs if fields]
+    def _partition(self, number: int) -> Partition:
+        settings = self._settings
+        followers = [
+            Follower(
+                self._redis,
+                self._keys,
+                source,
+                projection=self._projection,
+                checkpoints=self._checkpoints,
+                trimmer=self._trimmer,
+                batch=settings.projector_batch,
+                turns=self._turns,
+            )
+            for source in self._keys.sources()
+            if source.partition == number
+        ]
+        return Partition(
+            self._redis,
+            self._broker,
+            followers,
+            self._turns,
+            batch=settings.projector_batch,
+            block_ms=settings.stream_block_time,
+        )

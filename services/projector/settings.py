@@ -12,3 +12,11 @@ class ProjectorSettings(Settings):
 
     metrics_port: MetricsPort = 9410
     projector_batch: Annotated[int, Field(description="Events a projector takes at once.", ge=1, le=1000)] = 500
+    lease_seconds: Annotated[
+        float,
+        Field(
+            description="Seconds after which the partitions of a projector that gives no sign are taken over.",
+            ge=0.5,
+            le=60,
+        ),
+    ] = 5

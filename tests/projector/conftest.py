@@ -23,9 +23,11 @@ from pipai_contracts.ids import Topic
 from pipai_contracts.publish import Published
 from pipai_contracts.views import AnyView
 from services.projector.follower import Follower, consumer_name
+from services.projector.lease import Leases
 from services.projector.main import build
+from services.projector.partition import create_group
 from services.projector.projection import Projection
-from services.projector.projector import Projector, create_group
+from services.projector.projector import Projector
 from services.projector.settings import ProjectorSettings
 from services.projector.turns import Turns
 from tests.conftest import wait_until
@@ -52,10 +54,10 @@ class Deployment:
         return await self.appender.append(envelopes)
 
     @asynccontextmanager
-    async def projecting(self, **settings: Any) -> AsyncGenerator[Projector]:
+    async def projecting(self, leases: type[Leases] = Leases, **settings: Any) -> AsyncGenerator[Projector]:
         """A projector, as its process composes it."""
         async with AsyncExitStack() as stack:
-            projector = build(self.settings.model_copy(update=settings), stack)
+            projector = build(self.settings.model_copy(update=settings), stack, leases)
             async with projector.running():
                 yield projector
 
@@ -142,6 +144,7 @@ async def deployed(redis_url: str, key_prefix: str, partitions: int = 1) -> Asyn
             "stream_max_entries": 5000,
             "projector_batch": 20,
             "view_ttl": 600,
+            "lease_seconds": 1,
         }
     )
     redis, keys = command_client(redis_url), Keys(key_prefix, partitions)
@@ -161,7 +164,7 @@ async def deployed(redis_url: str, key_prefix: str, partitions: int = 1) -> Asyn
 @pytest.fixture(autouse=True)
 def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let projectors look after what the group does not deliver without waiting for seconds."""
-    monkeypatch.setattr("services.projector.projector._LOOK_EVERY", 0.2)
+    monkeypatch.setattr("services.projector.partition._LOOK_EVERY", 0.2)
 
 
 @pytest.fixture

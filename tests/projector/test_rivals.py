@@ -1,18 +1,30 @@
-"""Several projectors on the same partitions, and projectors that die: every view is still the fold of the log."""
+"""Several projectors on the same partitions, and projectors that die: every view is still the fold of the log.
+
+Leases keep projectors apart; here they are told that every partition is theirs, because nothing may rest on leases.
+"""
 
 import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
+from services.projector.lease import Leases, Turn
 from tests.conftest import wait_until
 from tests.core.telling import Told, step
 from tests.projector.conftest import Deployment
 from tests.projector.fresh_fold import is_projected
 from tests.projector.random_run import random_run
+
+
+class Unshared(Leases):
+    """Every partition is held by everybody."""
+
+    async def turn(self, keeping: Iterable[int]) -> Turn:
+        await super().turn(keeping)
+        return Turn(frozenset(range(self._keys.partitions)), None)
 
 
 async def _publish_in_parts(deployment: Deployment, told: list[Told], seed: int) -> None:
@@ -29,7 +41,7 @@ async def _publish_in_parts(deployment: Deployment, told: list[Told], seed: int)
 async def test_rivals_on_the_same_streams_repeat_nothing_and_lose_nothing(any_deployment: Deployment) -> None:
     async with AsyncExitStack() as stack:
         for _ in range(3):
-            await stack.enter_async_context(any_deployment.projecting(projector_batch=5))
+            await stack.enter_async_context(any_deployment.projecting(Unshared, projector_batch=5))
         await asyncio.gather(
             *(_publish_in_parts(any_deployment, list(random_run(seed, 120)), seed) for seed in range(4))
         )
@@ -82,6 +94,7 @@ async def _process(deployment: Deployment) -> AsyncGenerator[asyncio.subprocess.
         "STREAM_BLOCK_TIME": "100",
         "PROJECTOR_BATCH": "5",
         "METRICS_PORT": "0",
+        "LEASE_SECONDS": "1",
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.projector", env={**os.environ, **settings}, stderr=asyncio.subprocess.DEVNULL

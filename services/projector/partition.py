@@ -1,0 +1,184 @@
+"""One partition's four sources, for as long as this projector holds its lease."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, cast
+
+from faststream import AckPolicy
+from faststream.redis import RedisBroker, StreamSub
+from faststream.redis.annotations import RedisStreamMessage
+from faststream.redis.subscriber.usecases.basic import LogicSubscriber
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from core.log.entry import Entry
+from core.log.keys import GROUP, Source
+from core.runtime.logs import get_logger
+from core.runtime.tasks import end, running
+from core.views.errors import CommitError
+from pipai_contracts.record import StreamId
+from services.projector import metrics
+from services.projector.follower import Follower, consumer_name
+from services.projector.turns import Turns
+
+_LOOK_EVERY: Final = 2.0
+"""Seconds between two looks for events the group did not deliver."""
+
+log = get_logger()
+
+
+class Partition:
+    """A FastStream subscriber for each source of a partition, and a watch over what the group does not deliver."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        broker: RedisBroker,
+        followers: Sequence[Follower],
+        turns: Turns,
+        *,
+        batch: int,
+        block_ms: int,
+    ) -> None:
+        self._redis = redis
+        self._broker = broker
+        self._followers = followers
+        self._turns = turns
+        self._batch = batch
+        self._block_ms = block_ms
+        self._subscribers: dict[Follower, LogicSubscriber] = {}
+        self.caught_up = False
+        """Whether what was there at the beginning is projected, and every source is subscribed to."""
+
+    @asynccontextmanager
+    async def following(self) -> AsyncGenerator[None]:
+        """Project what is there already, then follow; at the end the batches under way are finished first."""
+        try:
+            async with running(self._follow()):
+                yield
+        finally:
+            await self._unsubscribe()
+            for follower in self._followers:  # without this the age of what waited last would be told for ever
+                metrics.LAG_SECONDS.remove(follower.source.name)
+
+    async def _follow(self) -> None:
+        while not self.caught_up:
+            try:
+                await self._begin()
+            except Exception as error:  # noqa: BLE001 - a partition that nobody follows would wait unnoticed
+                log.warning("partition cannot be followed yet", error=str(error))
+                await asyncio.sleep(_LOOK_EVERY)
+        await self._watch()
+
+    async def _begin(self) -> None:
+        for follower in self._followers:
+            await create_group(self._redis, follower.source)
+            await follower.catch_up()
+        for follower in self._followers:
+            await self._subscribe(follower)
+        self.caught_up = True
+
+    async def _subscribe(self, follower: Follower) -> None:
+        """Have the group's batches brought to the follower.
+
+        Groups are made by us, from the first event on: FastStream would make them from now on.
+        """
+        if follower not in self._subscribers:
+            stream = StreamSub(
+                follower.source.key,
+                group=GROUP,
+                consumer=consumer_name(follower.source),
+                batch=True,
+                max_records=self._batch,
+                polling_interval=self._block_ms,
+            )
+            # persistent=False: the broker would keep every subscriber there ever was.
+            subscriber = self._broker.subscriber(
+                stream=stream, ack_policy=AckPolicy.MANUAL, no_reply=True, persistent=False
+            )
+            subscriber(_handler(follower))
+            self._subscribers[follower] = subscriber
+        if not self._subscribers[follower].running:
+            await self._subscribers[follower].start()
+
+    async def _unsubscribe(self) -> None:
+        subscribers = list(self._subscribers.values())
+        reading = [task for subscriber in subscribers for task in subscriber.tasks]
+        await asyncio.gather(*(subscriber.stop() for subscriber in subscribers))
+        await self._turns.end()
+        await end(reading)  # FastStream does not wait for them: they would open connections nobody closes
+        self._subscribers.clear()
+
+    async def _revive(self, follower: Follower) -> None:
+        """Start the subscriber again that stopped because its group was destroyed."""
+        subscriber = self._subscribers[follower]
+        if not subscriber.running:
+            log.warning("stream subscriber starts again", stream=follower.source.key)
+            await subscriber.start()
+
+    async def _watch(self) -> None:
+        """Catch up on sources whose events wait though nobody delivers them: the last event before a silence."""
+        waiting: dict[Follower, StreamId | None] = {}
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            for follower in self._followers:
+                try:
+                    waiting[follower] = await self._look(follower, waiting.get(follower))
+                except Exception as error:  # noqa: BLE001 - a watch that ended would leave every source unwatched
+                    log.warning("stream cannot be looked at", stream=follower.source.key, error=str(error))
+
+    async def _look(self, follower: Follower, waited: StreamId | None) -> StreamId | None:
+        """Help one source on; returns the event that waits there, ``waited`` is the one that did at the last look.
+
+        An event counts as stranded when it waits for two looks. Its age would not do: ids may be ahead of the clock.
+        """
+        pending = await count_pending(self._redis, follower.source)
+        await self._revive(follower)
+        oldest = await follower.oldest_waiting()
+        if oldest is not None and oldest == waited:
+            count = await follower.catch_up()
+            log.info("stream caught up", stream=follower.source.key, events=count)
+            return None
+        if oldest is None and pending:
+            await follower.clear_pending()
+        return oldest
+
+
+async def create_group(redis: Redis, source: Source) -> None:
+    """Make the projectors' group, from the stream's first event on, unless it is there."""
+    try:
+        await redis.xgroup_create(source.key, GROUP, id="0", mkstream=True)
+    except ResponseError as error:
+        if "BUSYGROUP" not in str(error):
+            raise
+
+
+async def count_pending(redis: Redis, source: Source) -> int:
+    """How many entries the group gave out that nobody acknowledged; a group that is gone is made again."""
+    try:
+        return int((await redis.xpending(source.key, GROUP))["pending"])
+    except ResponseError as error:
+        if "NOGROUP" not in str(error):
+            raise
+    await create_group(redis, source)
+    return 0
+
+
+def _handler(follower: Follower) -> Any:
+    """What FastStream calls with each batch."""
+
+    async def take(message: RedisStreamMessage) -> None:
+        try:
+            await follower.begin(_entries(message))
+        except (RedisError, CommitError) as error:
+            # Not acknowledged: the watch reads these events from the log.
+            log.warning("stream batch not projected", stream=follower.source.key, error=str(error))
+
+    return take
+
+
+def _entries(message: RedisStreamMessage) -> list[Entry]:
+    raw = cast("dict[str, Any]", message.raw_message)
+    pairs = zip(raw["message_ids"], raw["data"], strict=True)
+    return [Entry(StreamId.parse(stream_id), fields) for stream_id, fields in pairs if fields]
