@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any, Final, cast
 
 from faststream import AckPolicy
@@ -24,6 +25,9 @@ from services.projector.turns import Turns
 
 _LOOK_EVERY: Final = 2.0
 """Seconds between two looks for events the group did not deliver."""
+
+_LOOKS_PER_TIDYING: Final = 5
+"""Entries that stay pending though the views have them do no harm: asking for them at every look would only cost."""
 
 log = get_logger()
 
@@ -111,20 +115,23 @@ class Partition:
         self._subscribers.clear()
 
     async def _revive(self, follower: Follower) -> None:
-        """Start the subscriber again that stopped because its group was destroyed."""
+        """Make a destroyed group again and start the subscriber that stopped over it."""
         subscriber = self._subscribers[follower]
         if not subscriber.running:
             log.warning("stream subscriber starts again", stream=follower.source.key)
+            await create_group(self._redis, follower.source)
             await subscriber.start()
 
     async def _watch(self) -> None:
         """Catch up on sources whose events wait though nobody delivers them: the last event before a silence."""
         waiting: dict[Follower, StreamId | None] = {}
-        while True:
+        for look in count(1):
             await asyncio.sleep(_LOOK_EVERY)
             for follower in self._followers:
                 try:
                     waiting[follower] = await self._look(follower, waiting.get(follower))
+                    if look % _LOOKS_PER_TIDYING == 0 and waiting[follower] is None:
+                        await self._tidy(follower)
                 except Exception as error:  # noqa: BLE001 - a watch that ended would leave every source unwatched
                     log.warning("stream cannot be looked at", stream=follower.source.key, error=str(error))
 
@@ -133,16 +140,18 @@ class Partition:
 
         An event counts as stranded when it waits for two looks. Its age would not do: ids may be ahead of the clock.
         """
-        pending = await count_pending(self._redis, follower.source)
         await self._revive(follower)
         oldest = await follower.oldest_waiting()
         if oldest is not None and oldest == waited:
-            count = await follower.catch_up()
-            log.info("stream caught up", stream=follower.source.key, events=count)
+            events = await follower.catch_up()
+            log.info("stream caught up", stream=follower.source.key, events=events)
             return None
-        if oldest is None and pending:
-            await follower.clear_pending()
         return oldest
+
+    async def _tidy(self, follower: Follower) -> None:
+        """Acknowledge what was projected but stayed pending, as after a lost reply."""
+        if (await self._redis.xpending(follower.source.key, GROUP))["pending"]:
+            await follower.clear_pending()
 
 
 async def create_group(redis: Redis, source: Source) -> None:
@@ -152,17 +161,6 @@ async def create_group(redis: Redis, source: Source) -> None:
     except ResponseError as error:
         if "BUSYGROUP" not in str(error):
             raise
-
-
-async def count_pending(redis: Redis, source: Source) -> int:
-    """How many entries the group gave out that nobody acknowledged; a group that is gone is made again."""
-    try:
-        return int((await redis.xpending(source.key, GROUP))["pending"])
-    except ResponseError as error:
-        if "NOGROUP" not in str(error):
-            raise
-    await create_group(redis, source)
-    return 0
 
 
 def _handler(follower: Follower) -> Any:

@@ -4,11 +4,9 @@ Leases keep projectors apart; here they are told that every partition is theirs,
 """
 
 import asyncio
-import os
 import signal
-import sys
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from random import Random
 
 from services.projector.lease import Leases, Turn
@@ -16,6 +14,7 @@ from tests.conftest import wait_until
 from tests.core.telling import Told, step
 from tests.projector.conftest import Deployment
 from tests.projector.fresh_fold import is_projected
+from tests.projector.processes import projector_process
 from tests.projector.random_run import random_run
 
 
@@ -68,42 +67,17 @@ async def test_a_projector_killed_in_the_middle_loses_and_repeats_nothing(deploy
     """Kill -9 while it projects, twice; the third one ends the work."""
     publishing = asyncio.create_task(_publish_in_parts(deployment, list(random_run(11, 600)), 11))
     for _ in range(2):
-        async with _process(deployment) as projector:
+        async with projector_process(deployment) as projector:
             before = await deployment.redis.xlen(deployment.keys.changes(0))
             await wait_until(lambda seen=before: _grew(deployment, seen), 20, "the projector did nothing")
             projector.send_signal(signal.SIGKILL)
             await projector.wait()
             await deployment.publish(step(1, of="while nobody projects"))
     await publishing
-    async with _process(deployment):
+    async with projector_process(deployment):
         await wait_until(lambda: is_projected(deployment.redis, deployment.keys), 20)
     await deployment.settled()
 
 
 async def _grew(deployment: Deployment, seen: int) -> bool:
     return await deployment.redis.xlen(deployment.keys.changes(0)) > seen
-
-
-@asynccontextmanager
-async def _process(deployment: Deployment) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """A projector as a process of its own."""
-    settings = {
-        "REDIS_URL": deployment.settings.redis_address(),
-        "KEY_PREFIX": deployment.keys.prefix,
-        "STREAM_MAX_ENTRIES": str(deployment.settings.stream_max_entries),
-        "STREAM_BLOCK_TIME": "100",
-        "PROJECTOR_BATCH": "5",
-        "METRICS_PORT": "0",
-        "LEASE_SECONDS": "1",
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.projector", env={**os.environ, **settings}, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        yield process
-    finally:
-        running = process.returncode is None
-        if running:
-            process.send_signal(signal.SIGTERM)
-        code = await asyncio.wait_for(process.wait(), 10)
-    assert code == 0 or not running
