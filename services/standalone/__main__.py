@@ -2,11 +2,15 @@
 
 import argparse
 import sys
+from typing import Final
 
 from services.standalone.checks import run_checks
 from services.standalone.settings_table import print_settings
 from services.standalone.status import logs, status
 from services.standalone.up import FOLDER, up
+
+MOST_PROJECTORS: Final = 16
+"""More would only wait for each other on one machine."""
 
 
 def main(arguments: list[str]) -> int:
@@ -16,7 +20,8 @@ def main(arguments: list[str]) -> int:
         return 2
     parser = argparse.ArgumentParser(prog="./run")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up")
+    up_parser = commands.add_parser("up")
+    up_parser.add_argument("--projectors", type=int, default=1, choices=range(1, MOST_PROJECTORS + 1), metavar="N")
     commands.add_parser("status")
     commands.add_parser("settings")
     logs_parser = commands.add_parser("logs")
@@ -27,7 +32,7 @@ def main(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     match chosen.command:
         case "up":
-            return up()
+            return up(chosen.projectors)
         case "status":
             return status(FOLDER)
         case "settings":

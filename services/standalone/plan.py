@@ -55,16 +55,16 @@ class Ports:
     web: int
     web_metrics: int
     worker_metrics: int
-    projector_metrics: int
+    projector_metrics: tuple[int, ...]
 
 
-def make_plan(settings: StandaloneSettings, folder: Path) -> Plan:
-    """Everything that is to run, with its data below `folder`.
+def make_plan(settings: StandaloneSettings, folder: Path, projectors: int = 1) -> Plan:
+    """Everything that is to run, with its data below `folder`, and so many `projectors`.
 
     Raises:
         EmbeddedError: a port is taken, or there is no Redis.
     """
-    ports = choose_ports(settings)
+    ports = choose_ports(settings, projectors)
     servers: list[Service] = []
     shared: dict[str, str] = {"LOG_FORMAT": settings.log_format}
     redis = external_redis(settings)
@@ -84,6 +84,7 @@ def make_plan(settings: StandaloneSettings, folder: Path) -> Plan:
         ("redis", safe_address(redis)),
         ("temporal", temporal or "not configured: no temporal program here, and TEMPORAL_ADDRESS is not set"),
         *([("temporal ui", ui)] if ui else []),
+        *([("projectors", _shares(projectors, settings.stream_partitions))] if projectors > 1 else []),
         *((f"metrics of {service.name}", service.address) for service in plan.stages[1]),
         ("data", str(folder)),
         ("stop", "Ctrl-C"),
@@ -97,10 +98,11 @@ def external_redis(settings: Settings) -> str | None:
     return settings.redis_address() if named else None
 
 
-def choose_ports(settings: StandaloneSettings) -> Ports:
+def choose_ports(settings: StandaloneSettings, projectors: int = 1) -> Ports:
     """The ports of web and metrics, free at this moment.
 
-    METRICS_PORT moves the three metrics ports to itself and the two after it; 0 takes any free ones.
+    METRICS_PORT moves the three metrics ports to itself and the two after it; 0 takes any free ones. Further projectors
+    have theirs on the next free ports after the first one's.
 
     Raises:
         BusyPortError: one of them is taken.
@@ -112,8 +114,15 @@ def choose_ports(settings: StandaloneSettings) -> Ports:
         _free(settings.port, "PORT", "pages and API"),
         _free(wanted[0], "METRICS_PORT", "metrics of pages and API"),
         _free(wanted[1], "METRICS_PORT", "metrics of the worker"),
-        _free(wanted[2], "METRICS_PORT", "metrics of the projector"),
+        _projector_ports(_free(wanted[2], "METRICS_PORT", "metrics of the projector"), projectors),
     )
+
+
+def _projector_ports(first: int, projectors: int) -> tuple[int, ...]:
+    ports = [first]
+    while len(ports) < projectors:
+        ports.append(next_free_port(ports[-1] + 1))
+    return tuple(ports)
 
 
 def _free(port: int, setting: str, purpose: str) -> int:
@@ -144,6 +153,13 @@ def _plan_temporal(
     return server.address, f"http://localhost:{ui_port}"
 
 
+def _shares(projectors: int, partitions: int) -> str:
+    """How the work is shared, for people: more projectors than partitions surprise those who hoped for speed."""
+    told = f"{projectors} share STREAM_PARTITIONS={partitions}"
+    idle = projectors - partitions
+    return f"{told}: {idle} stand{'s' if idle == 1 else ''} by" if idle > 0 else told
+
+
 def _service(name: str, server: Server) -> Service:
     return Service(name, server.command, server.address, server.answers)
 
@@ -151,12 +167,12 @@ def _service(name: str, server: Server) -> Service:
 def _own_services(
     settings: StandaloneSettings, ports: Ports, shared: dict[str, str], *, with_worker: bool
 ) -> list[Service]:
-    def module(name: str, port: int) -> Service:
-        return _python(name, ["-m", f"services.{name}"], port, shared)
+    def module(name: str, port: int, number: int = 1) -> Service:
+        return _python(name if number == 1 else f"{name}-{number}", ["-m", f"services.{name}"], port, shared)
 
     web = ["-m", "uvicorn", "main:app", "--host", settings.host, "--port", str(ports.web)]
     web += ["--timeout-graceful-shutdown", str(GRACEFUL_SECONDS), "--no-access-log", "--no-server-header"]
-    services = [module("projector", ports.projector_metrics)]
+    services = [module("projector", port, number) for number, port in enumerate(ports.projector_metrics, start=1)]
     if with_worker:
         services.append(module("worker", ports.worker_metrics))
     base = f"http://{_url_host(settings.host)}:{ports.web}"

@@ -25,12 +25,15 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 USAGE: Final = 2
 
 
-def up() -> int:
-    """Start everything and return when it was stopped: 0, or 2 with one sentence when it cannot run here."""
+def up(projectors: int) -> int:
+    """Start everything, with so many projectors, and return when it was stopped.
+
+    Returns 0, or 2 after one sentence when it cannot run here.
+    """
     began = time.monotonic()
     try:
         with only_one(FOLDER):
-            plan = make_plan(StandaloneSettings(), FOLDER)
+            plan = make_plan(StandaloneSettings(), FOLDER, projectors)
             return asyncio.run(_serve(plan, began))
     except ValidationError as error:
         problem = "; ".join(_told(detail["loc"], detail["msg"]) for detail in error.errors())

@@ -64,6 +64,14 @@ def test_prometheus_scrapes_the_metrics_port_of_every_service() -> None:
     assert scraped == {(name, int(environment(service)["METRICS_PORT"])) for name, service in own_services().items()}
 
 
+def test_the_projector_can_run_several_times() -> None:
+    """A name or a published port is one container's alone; Prometheus asks the name server for all of them."""
+    assert {"container_name", "hostname", "ports"}.isdisjoint(services()["projector"])
+    jobs = read_yaml("ops/prometheus/prometheus.yml")["scrape_configs"]
+    (found,) = next(job["dns_sd_configs"] for job in jobs if job["job_name"] == "projector")
+    assert found["type"] == "A"
+
+
 @every_own_service
 def test_every_variable_is_a_setting_of_its_service(name: str) -> None:
     """Its value is one the service accepts, too."""

@@ -125,7 +125,29 @@ def test_the_metrics_ports_are_the_documented_ones_by_default(monkeypatch: pytes
     monkeypatch.setattr(plan, "port_is_free", always_free)
     monkeypatch.delenv("METRICS_PORT")
     ports = choose_ports(StandaloneSettings())
-    assert (ports.web_metrics, ports.worker_metrics, ports.projector_metrics) == (9402, 9403, 9410)
+    assert (ports.web_metrics, ports.worker_metrics, ports.projector_metrics) == (9402, 9403, (9410,))
+
+
+def test_several_projectors_have_a_name_and_a_metrics_port_each(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = make_plan(settings_of(monkeypatch, {"STREAM_PARTITIONS": "2"}), tmp_path, projectors=4)
+    assert names(made) == ["projector", "projector-2", "projector-3", "projector-4", "worker", "web"]
+    projectors = made.stages[1][:4]
+    assert len({service.environment["METRICS_PORT"] for service in projectors}) == 4
+    assert len({tuple(service.command) for service in projectors}) == 1
+    assert dict(made.table)["projectors"] == "4 share STREAM_PARTITIONS=2: 2 stand by"
+    assert dict(made.table)["metrics of projector-3"] == projectors[2].address
+
+
+def test_the_first_of_several_projectors_keeps_the_documented_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    def free_but_for_one(port: int) -> bool:
+        return port != 9411
+
+    monkeypatch.setattr(plan, "port_is_free", free_but_for_one)
+    monkeypatch.setattr(embedded, "port_is_free", free_but_for_one)
+    monkeypatch.delenv("METRICS_PORT")
+    assert choose_ports(StandaloneSettings(), 3).projector_metrics == (9410, 9412, 9413)
 
 
 def test_the_next_free_port_is_taken() -> None:

@@ -27,10 +27,14 @@ def command(*arguments: str) -> list[str]:
 
 
 class System:
-    """`./run up` in `folder`: `async with System(folder) as system` waits until all is ready, and stops it."""
+    """`./run up` in `folder`, with `arguments` and `settings` if need be.
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    `async with System(folder) as system` waits until all is ready, and stops it.
+    """
+
+    def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
         self.folder = folder
+        self._arguments = arguments
         self._settings = settings
         self._terminal = folder / "terminal.txt"
         self._process: subprocess.Popen[bytes] | None = None
@@ -56,7 +60,7 @@ class System:
         """Start it, and wait until all is ready."""
         with self._terminal.open("ab") as terminal:
             self._process = subprocess.Popen(  # noqa: ASYNC220
-                command("up"),
+                command("up", *self._arguments),
                 cwd=self.folder,
                 env=environment(**self._settings),
                 stdin=subprocess.DEVNULL,
