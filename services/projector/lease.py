@@ -12,16 +12,16 @@ from core.log.keys import Keys
 from core.runtime.logs import get_logger
 from core.runtime.lua import load_script
 
-_TURNS_PER_LEASE: Final = 5
-"""A lease survives turns that fail, and one that was given back is claimed within a fifth of its time."""
+_ASKED_PER_LEASE: Final = 5
+"""A lease survives questions that fail, and one that was given back is claimed within a fifth of its time."""
 
 _HOSTNAME_LENGTH: Final = 64
 
 log = get_logger()
 
 
-class Turn(NamedTuple):
-    """What a projector holds after its turn, and which of these it should hand over to one that has fewer."""
+class Share(NamedTuple):
+    """What a projector holds now, and which of these it should hand over to one that has fewer."""
 
     held: frozenset[int]
     give: int | None
@@ -35,37 +35,37 @@ class Leases:
 
     def __init__(self, redis: Redis, keys: Keys, *, seconds: float) -> None:
         self.projector_id = _new_id()
-        self.turn_every = seconds / _TURNS_PER_LEASE
+        self.ask_every = seconds / _ASKED_PER_LEASE
         self._redis = redis
         self._keys = keys
         self._milliseconds = round(seconds * 1000)
-        self._turn = load_script(redis, __file__, "turn.lua")
+        self._share = load_script(redis, __file__, "share.lua")
         self._release = load_script(redis, __file__, "release.lua")
         self._standing = "new"
         self._back_for = 0
 
-    async def turn(self, keeping: Iterable[int]) -> Turn:
+    async def share(self, keeping: Iterable[int]) -> Share:
         """Renew what is held, and claim a fair share of what is free; ``keeping`` are the partitions followed now.
 
-        A projector that takes no turn for the length of a lease loses its partitions to the others.
+        A projector that does not ask for the length of a lease loses its partitions to the others.
 
         Raises:
             redis.exceptions.RedisError: nothing is known; what was held may be another's once the lease has run out.
         """
         leases = [self._keys.lease(partition) for partition in range(self._keys.partitions)]
-        reply = await self._turn(
+        reply = await self._share(
             keys=[self._keys.projectors, *leases],
             args=[self.projector_id, self._milliseconds, self._standing, *keeping],
         )
         held, give, was_away, deleted = cast("tuple[list[int], int, int, list[bytes]]", reply)
-        self._back_for = _TURNS_PER_LEASE if was_away else max(self._back_for - 1, 0)
+        self._back_for = _ASKED_PER_LEASE if was_away else max(self._back_for - 1, 0)
         self._standing = "back" if self._back_for else "known"
         for key in deleted:
             log.error("key of projectors was of another type and was deleted", key=key.decode())
-        return Turn(frozenset(held), None if give < 0 else give)
+        return Share(frozenset(held), None if give < 0 else give)
 
     async def release(self, partition: int) -> None:
-        """Give a lease back, so that another can claim it with its next turn.
+        """Give a lease back, so that another can claim it when it asks next.
 
         Raises:
             redis.exceptions.RedisError: it may run out by itself instead.
@@ -76,7 +76,7 @@ class Leases:
         """Count no longer when partitions are shared out; leases that are held last until they are released.
 
         Raises:
-            redis.exceptions.RedisError: the others will notice when this one takes no more turns.
+            redis.exceptions.RedisError: the others will notice when this one asks no more.
         """
         await self._redis.zrem(self._keys.projectors, self.projector_id)
 

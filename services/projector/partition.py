@@ -63,8 +63,9 @@ class Partition:
                 yield
         finally:
             await self._unsubscribe()
-            for follower in self._followers:  # without this the age of what waited last would be told for ever
+            for follower in self._followers:  # without this what was true last would be told for ever
                 metrics.LAG_SECONDS.remove(follower.source.name)
+                metrics.WAITING.remove(follower.source.name)
 
     async def _follow(self) -> None:
         while not self.caught_up:

@@ -20,7 +20,7 @@ from core.views.checkpoints import Checkpoints
 from core.views.store import ViewStore
 from services.projector import metrics
 from services.projector.follower import Follower
-from services.projector.lease import Leases, Turn
+from services.projector.lease import Leases, Share
 from services.projector.partition import Partition
 from services.projector.projection import Projection
 from services.projector.settings import ProjectorSettings
@@ -79,9 +79,9 @@ class Projector:
         await refuse_eviction(self._redis)
         await self._broker.start()
         try:
-            await self._take_turn()
+            await self._ask()
             log.info("projector shares the partitions", projector=self._leases.projector_id, held=sorted(self.held))
-            async with running(self._share()):
+            async with running(self._keep_asking()):
                 self._sharing = True
                 yield
         finally:
@@ -89,27 +89,27 @@ class Projector:
             await self._leave()
             await self._broker.stop()
 
-    async def _share(self) -> None:
-        """Take turn after turn. While Redis is away everything that is followed stays followed."""
+    async def _keep_asking(self) -> None:
+        """Ask for a share again and again. While Redis is away everything that is followed stays followed."""
         away = False
         while True:
-            await asyncio.sleep(self._leases.turn_every)
+            await asyncio.sleep(self._leases.ask_every)
             try:
-                await self._take_turn()
+                await self._ask()
                 away = False
-            except Exception as error:  # noqa: BLE001 - without turns the others would take over what is followed here
+            except Exception as error:  # noqa: BLE001 - the others would take over what is followed here
                 if not away:
                     log.warning("leases cannot be renewed", error=str(error))
                 away = True
 
-    async def _take_turn(self) -> None:
-        """Renew and claim, then begin and end what has to be; that goes on while the next turns are taken."""
-        turn = await self._leases.turn(sorted(self.held))
-        metrics.HELD.set(len(turn.held))
-        for number in turn.held - self._holdings.keys():
+    async def _ask(self) -> None:
+        """Renew and claim, then begin and end what has to be; that goes on while it is asked again."""
+        share = await self._leases.share(sorted(self.held))
+        metrics.HELD.set(len(share.held))
+        for number in share.held - self._holdings.keys():
             self._gain(number)
         for number in self.held:
-            self._let_go(number, turn)
+            self._let_go(number, share)
 
     def _gain(self, number: int) -> None:
         holding = _Holding(self._partition(number))
@@ -118,14 +118,14 @@ class Projector:
         metrics.LEASE_CHANGES.labels("gained").inc()
         log.info("partition gained", partition=number)
 
-    def _let_go(self, number: int, turn: Turn) -> None:
+    def _let_go(self, number: int, share: Share) -> None:
         """Leave a partition that another took, or that should go to one that has fewer."""
         holding = self._holdings[number]
-        if number not in turn.held:
+        if number not in share.held:
             log.warning("partition lost to another projector", partition=number)
             metrics.LEASE_CHANGES.labels("lost").inc()
             holding.leave.set()
-        elif number == turn.give:
+        elif number == share.give:
             holding.release = True
             holding.leave.set()
 
@@ -137,7 +137,7 @@ class Projector:
             if holding.release:
                 await self._hand_over(number)
         except Exception:
-            log.exception("partition left because of a fault; it is gained again with the next turn", partition=number)
+            log.exception("partition left because of a fault; it is soon gained again", partition=number)
         finally:
             del self._holdings[number], self._tasks[number]
 

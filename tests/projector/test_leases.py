@@ -19,14 +19,14 @@ SHORT = 0.5
 
 
 class Player:
-    """A projector without its projecting: it takes turns, and hands over at once what it is told to."""
+    """A projector without its projecting: it asks, and hands over at once what it is told to."""
 
     def __init__(self, redis: Redis, keys: Keys, seconds: float) -> None:
         self.leases = Leases(redis, keys, seconds=seconds)
         self.held: frozenset[int] = frozenset()
 
-    async def turn(self) -> None:
-        self.held, give = await self.leases.turn(sorted(self.held))
+    async def ask(self) -> None:
+        self.held, give = await self.leases.share(sorted(self.held))
         if give is not None:
             await self.leases.release(give)
             self.held -= {give}
@@ -55,9 +55,9 @@ class Table:
         return player
 
     async def round(self, random: Random | None = None) -> list[frozenset[int]]:
-        """Everybody takes a turn; what each holds then."""
+        """Everybody asks; what each holds then."""
         for player in random.sample(self.players, len(self.players)) if random else self.players:
-            await player.turn()
+            await player.ask()
         return [player.held for player in self.players]
 
     async def rounds(self, count: int) -> list[int]:
@@ -87,7 +87,7 @@ def table(deployment: Deployment) -> Callable[[int], Table]:
     return lambda partitions: Table(deployment.redis, deployment.keys.prefix, partitions)
 
 
-async def test_a_projector_alone_takes_every_partition_with_its_first_turn(table: Callable[[int], Table]) -> None:
+async def test_a_projector_alone_gets_every_partition_at_once(table: Callable[[int], Table]) -> None:
     alone = table(4)
     alone.join()
     assert await alone.rounds(1) == [4]
@@ -131,7 +131,7 @@ async def test_one_partition_changes_hands_at_a_time(table: Callable[[int], Tabl
         held = len(first.held)
 
 
-async def test_what_a_leaving_projector_held_is_claimed_with_the_next_turn(table: Callable[[int], Table]) -> None:
+async def test_what_a_leaving_projector_held_is_claimed_by_who_asks_next(table: Callable[[int], Table]) -> None:
     shared = table(4)
     leaving = shared.join()
     shared.join()
@@ -140,7 +140,7 @@ async def test_what_a_leaving_projector_held_is_claimed_with_the_next_turn(table
     assert await shared.rounds(1) == [4]
 
 
-async def test_a_projector_that_takes_no_turns_loses_its_partitions_to_the_others(
+async def test_a_projector_that_does_not_ask_loses_its_partitions_to_the_others(
     table: Callable[[int], Table],
 ) -> None:
     shared = table(4)
@@ -151,7 +151,7 @@ async def test_a_projector_that_takes_no_turns_loses_its_partitions_to_the_other
     assert silent.held
     shared.remove(silent)
     await wait_until(shared.is_whole)
-    await silent.turn()
+    await silent.ask()
     assert silent.held == frozenset()
 
 

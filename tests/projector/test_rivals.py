@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from random import Random
 
-from services.projector.lease import Leases, Turn
+from services.projector.lease import Leases, Share
 from tests.conftest import wait_until
 from tests.core.telling import Told, step
 from tests.projector.conftest import Deployment
@@ -21,9 +21,9 @@ from tests.projector.random_run import random_run
 class Unshared(Leases):
     """Every partition is held by everybody."""
 
-    async def turn(self, keeping: Iterable[int]) -> Turn:
-        await super().turn(keeping)
-        return Turn(frozenset(range(self._keys.partitions)), None)
+    async def share(self, keeping: Iterable[int]) -> Share:
+        await super().share(keeping)
+        return Share(frozenset(range(self._keys.partitions)), None)
 
 
 async def _publish_in_parts(deployment: Deployment, told: list[Told], seed: int) -> None:

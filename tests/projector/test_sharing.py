@@ -14,7 +14,7 @@ from faststream.redis.subscriber.usecases.basic import LogicSubscriber
 from prometheus_client import REGISTRY
 
 from core.log.errors import LogUnavailableError
-from services.projector.lease import Leases, Turn
+from services.projector.lease import Leases, Share
 from services.projector.projector import Projector
 from services.standalone.embedded import redis_server
 from tests.conftest import wait_until
@@ -158,14 +158,14 @@ async def test_while_redis_is_away_everybody_keeps_its_share(tmp_path: Path) -> 
 
 
 class ToAndFro(Leases):
-    """Holds everything at one turn and nothing at the next."""
+    """Holds everything at one moment and nothing at the next."""
 
     resting = False
 
-    async def turn(self, keeping: Iterable[int]) -> Turn:
-        self.turn_every = 0.001
+    async def share(self, keeping: Iterable[int]) -> Share:
+        self.ask_every = 0.001
         gives_up = self.resting or frozenset(keeping)
-        return Turn(frozenset() if gives_up else frozenset(range(self._keys.partitions)), None)
+        return Share(frozenset() if gives_up else frozenset(range(self._keys.partitions)), None)
 
 
 async def test_gaining_and_losing_a_partition_many_times_leaves_nothing_behind(deployment: Deployment) -> None:

@@ -1,8 +1,8 @@
--- One projector's turn: say that it is there, renew its leases, claim its share of those that are free.
+-- A projector asks for its share: note that it is there, renew its leases, claim its part of those that are free.
 --
 -- KEYS[1] the projectors, [2 …] the lease of partition 0, 1, …
 -- ARGV[1] its id, [2] milliseconds a lease lasts,
---   [3] 'new' at its first turn, 'back' while it was away lately, else 'known',
+--   [3] 'new' when it asks for the first time, 'back' while it was away lately, else 'known',
 --   [4 …] the partitions it follows and means to keep
 -- Returns {partitions it holds now, partition it should hand over or -1, 1 if it was away until now,
 --   keys of a wrong type that were deleted}
