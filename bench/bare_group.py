@@ -7,7 +7,7 @@ from typing import Any, cast
 from redis.asyncio import Redis
 
 from core.log.keys import GROUP, Keys
-from services.projector.projector import create_group
+from services.projector.partition import create_group
 
 
 async def main() -> None:

@@ -18,7 +18,7 @@ from core.views.checkpoints import Checkpoint, Checkpoints
 from core.views.store import ViewStore
 from pipai_contracts.record import StreamId
 from services.projector.projection import Projection
-from services.projector.projector import create_group
+from services.projector.partition import create_group
 
 URL, PREFIX = os.environ["REDIS_URL"], os.environ["KEY_PREFIX"]
 
