@@ -9,7 +9,6 @@ from pipai_contracts.problems import Problem
 from pipai_contracts.publish import (
     PublishAi,
     PublishAnalysis,
-    PublishBody,
     Published,
     PublishNotification,
     PublishWorkflow,
@@ -45,7 +44,7 @@ class NotificationItem(PublishNotification):
     """A message; ``user_id`` says for whom."""
 
     type: Literal["notification"]
-    user_id: ResourceId
+    user_id: ResourceId  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues] - models are frozen
 
 
 Item = WorkflowItem | AnalysisItem | AiItem | NotificationItem

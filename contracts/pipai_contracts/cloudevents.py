@@ -16,7 +16,7 @@ nothing about the event and are left out.
 from hashlib import blake2b
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from pipai_contracts.batch import ITEMS
 from pipai_contracts.ids import MAX_ID_LENGTH, ResourceId

@@ -1,6 +1,6 @@
 """Bodies of the publish endpoints and their answer."""
 
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,8 +37,8 @@ class PublishBody(BaseModel):
         Raises:
             EventTooLargeError: the event is over 256 KiB.
         """
-        data: dict[str, Any] = {self.id_field: resource_id}
-        data.update((name, value) for name, value in self if value is not None and name not in _BESIDE_THE_EVENT)
+        fields = self.__dict__.items()
+        data = {name: value for name, value in fields if value is not None and name not in _BESIDE_THE_EVENT}
         return Sealed(
             self.event_id or new_id,
             self.event_type,
@@ -47,7 +47,7 @@ class PublishBody(BaseModel):
             self.user_id,
             self.run_id,
             self.timestamp or now,
-            encode_fields(data),
+            encode_fields({self.id_field: resource_id, **data}),
             self.event_id is None,
         )
 

@@ -72,19 +72,13 @@ class Appender:
         for event, owner in zip(events, owners, strict=True):
             topic = event.topic
             script_keys += (source.owner(topic), source.seen(topic, event.event_id))
-            arguments += (
-                event.event_id,
-                event.type,
-                event.v,
-                topic.tenant,
-                topic.name,
-                owner or event.user_id or "",
-                event.run_id or "",
-                event.time,
-                event.data,
-                GENERATED_ID_WINDOW if event.made_id else self._window,
-                1 if owner else 0,
+            window = GENERATED_ID_WINDOW if event.made_id else self._window
+            user = owner or event.user_id or ""
+            lines = (
+                f"{event.event_id}\n{event.type}\n{event.v}\n{topic.tenant}\n{topic.name}\n{user}\n"
+                f"{event.run_id or ''}\n{event.time}\n{window}\n{1 if owner else 0}"
             )
+            arguments += (event.data, lines)
         try:
             answers = await self._script(keys=script_keys, args=arguments)
         except RedisError as error:

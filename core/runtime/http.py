@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.runtime.origins import OwnOriginPosts
-from core.runtime.shortcuts import Endpoint, Shortcuts, decode_segment
 from core.runtime.problems import ProblemError, invalid, problem_response
+from core.runtime.shortcuts import Endpoint, Shortcuts, decode_segment
 from pipai_contracts.ids import check_id
 
 

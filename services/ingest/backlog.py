@@ -29,25 +29,26 @@ class Backlog:
         self._redis = redis
         self._checkpoints = Checkpoints(redis, keys)
         self._limit = limit
-        self._sampled = dict.fromkeys(keys.sources(), 0)
-        self._since: Counter[Source] = Counter()
+        self._sources = keys.sources()
+        self._sampled = {source.key: 0 for source in self._sources}
+        self._since: Counter[str] = Counter()
         self._asked = True
         self._rested = 0
 
     def is_full(self, source: Source) -> bool:
         """Whether the source takes no more."""
-        full = self._sampled[source] + self._since[source] >= self._limit
+        full = self._sampled[source.key] + self._since[source.key] >= self._limit
         if full:
             self._asked = True
         return full
 
     def any_full(self) -> bool:
         """Whether there is a source that takes no more."""
-        return any([self.is_full(source) for source in self._sampled])
+        return any(self.is_full(source) for source in self._sources)
 
     def add(self, source: Source) -> None:
         """Count an event that was appended."""
-        self._since[source] += 1
+        self._since[source.key] += 1
 
     async def sample(self) -> None:
         """Ask Redis anew, when there is a reason to.
@@ -60,20 +61,20 @@ class Backlog:
                 return
         counted, self._since, self._asked, self._rested = self._since, Counter(), False, 0
         try:
-            self._sampled = await self._load(list(self._sampled))
+            self._sampled = await self._load()
         except RedisError:
             self._since.update(counted)
             self._asked = True
             return
         BACKLOG.set(sum(self._sampled.values()))
 
-    async def _load(self, sources: list[Source]) -> dict[Source, int]:
+    async def _load(self) -> dict[str, int]:
         async with self._redis.pipeline(transaction=False) as pipe:
-            for source in sources:
+            for source in self._sources:
                 pipe.get(source.offset)
             offsets = cast("list[bytes | None]", await pipe.execute())
-        checkpoints = await self._checkpoints.load_own(sources)
+        checkpoints = await self._checkpoints.load_own(self._sources)
         return {
-            source: max(0, int(offset or 0) - checkpoints[source].offset)
-            for source, offset in zip(sources, offsets, strict=True)
+            source.key: max(0, int(offset or 0) - checkpoints[source].offset)
+            for source, offset in zip(self._sources, offsets, strict=True)
         }

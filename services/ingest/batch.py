@@ -55,12 +55,10 @@ def batch_router(publisher: Publisher) -> APIRouter:
         """
         kind = require_type(request, JSON, NDJSON)
         key = batch_key(request)
-        body = await read_bounded(request, MAX_BATCH_BYTES, room)
-        try:
+        with room.share() as take:
+            body = await read_bounded(request, MAX_BATCH_BYTES, take)
             values = in_array(body) if kind == JSON else in_lines(body)
             return await append_all(publisher, values, read_item, key)
-        finally:
-            room.give_back(len(body))
 
     _ = batch  # called through the router only
     return router

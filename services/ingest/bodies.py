@@ -1,5 +1,7 @@
 """JSON bodies: read with a bound, parsed strictly, described for OpenAPI."""
 
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final, TypeVar, cast
 
@@ -27,19 +29,22 @@ class Room:
     def __init__(self, limit: int) -> None:
         self._left = limit
 
-    def take(self, size: int) -> None:
-        """Take some.
+    @contextmanager
+    def share(self) -> Generator[Callable[[int], None]]:
+        """A request's share: a call takes so many bytes more (503 when they are not left), the end gives all back."""
+        taken = 0
 
-        Raises:
-            ProblemError: 503, there is not so much left.
-        """
-        if size > self._left:
-            raise too_much_at_once()
-        self._left -= size
+        def take(size: int) -> None:
+            nonlocal taken
+            if size > self._left:
+                raise too_much_at_once()
+            self._left -= size
+            taken += size
 
-    def give_back(self, size: int) -> None:
-        """What was taken is free again."""
-        self._left += size
+        try:
+            yield take
+        finally:
+            self._left += taken
 
 
 async def read_model(request: Request, model: type[ModelT]) -> ModelT:
@@ -72,37 +77,38 @@ def parse(body: bytes) -> Any:
         raise bad_body(f"is not JSON: {error}") from error
 
 
-async def read_bounded(request: Request, limit: int, room: Room | None = None) -> bytes:
+async def read_bounded(request: Request, limit: int, take: Callable[[int], None] | None = None) -> bytes:
     """The request's body, of which never more than ``limit`` bytes and one network read are held.
 
-    With ``room`` the body's bytes are taken from there; the caller gives back as many as the body has.
+    ``take`` hears how many bytes are held more, before they are: see `Room.share`.
 
     Raises:
-        ProblemError: 413; 503 when there is no room.
+        ProblemError: 413.
         starlette.requests.ClientDisconnect: the client went away.
     """
     refuse_declared_length(request, limit, "body")
     body = bytearray()
-    try:
-        while True:
-            message = await request.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            chunk: bytes = message.get("body", b"")
-            if len(body) + len(chunk) > limit:
-                raise too_large("body", f"must have at most {limit} bytes")
-            if room is not None:
-                room.take(len(chunk))
-            more = message.get("more_body", False)
-            if not (more or body):
-                return chunk
-            body += chunk
-            if not more:
-                return bytes(body)
-    except BaseException:
-        if room is not None:
-            room.give_back(len(body))
-        raise
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
+        if len(body) + len(chunk) > limit:
+            raise too_large("body", f"must have at most {limit} bytes")
+        if take is not None:
+            take(len(chunk))
+        body += chunk
+        more = message.get("more_body", False)
+    return bytes(body)
+
+
+def header(request: Request, name: bytes) -> str:
+    """A header's value, "" without one; of several the first. ``name`` in lower case."""
+    for found, value in request.scope["headers"]:
+        if found == name:
+            return value.decode("latin-1")
+    return ""
 
 
 def refuse_declared_length(request: Request, limit: int, where: str) -> None:
@@ -111,7 +117,7 @@ def refuse_declared_length(request: Request, limit: int, where: str) -> None:
     Raises:
         ProblemError: 413.
     """
-    declared = request.headers.get("content-length", "")
+    declared = header(request, b"content-length")
     if declared.isdecimal() and int(declared) > limit:
         raise too_large(where, f"must have at most {limit} bytes, not {declared}")
 
@@ -122,7 +128,7 @@ def require_type(request: Request, *expected: str) -> str:
     Raises:
         ProblemError: 415.
     """
-    declared = request.headers.get("content-type", "")
+    declared = header(request, b"content-type")
     kind = _utf8_type(declared) if len(declared) <= _MAX_CONTENT_TYPE else None
     if kind is None or kind not in expected:
         raise wrong_content_type(f"{' or '.join(expected)} in UTF-8", declared)

@@ -1,4 +1,4 @@
-"""``POST /stream/publish/events``: CloudEvents 1.0, one or many; see `pipai_contracts.cloudevents` for what becomes what."""
+"""``POST /stream/publish/events``: CloudEvents 1.0; `pipai_contracts.cloudevents` says what becomes what."""
 
 from secrets import token_hex
 from typing import Any, Final
@@ -45,11 +45,9 @@ def cloudevents_router(publisher: Publisher) -> APIRouter:
         """
         kind = require_type(request, ONE, MANY, JSON)
         if kind == MANY:
-            body = await read_bounded(request, MAX_BATCH_BYTES, room)
-            try:
+            with room.share() as take:
+                body = await read_bounded(request, MAX_BATCH_BYTES, take)
                 return await append_all(publisher, in_array(body), read_cloudevent)
-            finally:
-                room.give_back(len(body))
         value = parse(await read_bounded(request, MAX_BODY_BYTES))
         if kind == JSON:
             value = {**_attributes(request), "data": value}

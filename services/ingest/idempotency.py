@@ -9,7 +9,7 @@ from pipai_contracts.ids import MAX_ID_LENGTH, check_id
 from pipai_contracts.sealed import Sealed
 from services.ingest.refusals import invalid_field
 
-HEADER: Final = "idempotency-key"
+_HEADER: Final = b"idempotency-key"
 
 _MAX_BATCH_KEY: Final = MAX_ID_LENGTH - len(f":{MAX_BATCH_EVENTS - 1}")
 
@@ -32,13 +32,13 @@ def idempotency_key(request: Request) -> str | None:
     Raises:
         ProblemError: 422, it is no event id.
     """
-    keys = request.headers.getlist(HEADER)
+    keys: list[bytes] = [value for name, value in request.scope["headers"] if name == _HEADER]
     if not keys:
         return None
     if len(keys) > 1:
         raise _refused("must be there once")
     try:
-        return check_id(keys[0])
+        return check_id(keys[0].decode("latin-1"))
     except ValueError as error:
         raise _refused(str(error)) from error
 
@@ -78,4 +78,4 @@ def numbered(event: Sealed, key: str | None, index: int) -> Sealed:
 
 
 def _refused(what: str) -> Exception:
-    return invalid_field(f"header.{HEADER}", what)
+    return invalid_field("header.idempotency-key", what)

@@ -31,36 +31,13 @@ class FullPipelineError(LogUnavailableError):
     """More events wait for Redis than are kept."""
 
 
-class _Group:
-    """Events that came together: their answers, and who waits for them."""
-
-    __slots__ = ("_answers", "_left", "done")
-
-    def __init__(self, size: int) -> None:
-        self.done: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
-        self._answers: list[Answer | None] = [None] * size
-        self._left = size
-
-    def answer(self, index: int, answer: Answer) -> None:
-        self._answers[index] = answer
-        self._left -= 1
-        if self._left == 0 and not self.done.done():  # who waited may be gone
-            self.done.set_result([one for one in self._answers if one is not None])
-
-
 class _Waiting(NamedTuple):
     event: Sealed
-    group: _Group
-    index: int
-
-    def answer(self, answer: Answer) -> None:
-        self.group.answer(self.index, answer)
+    answered: asyncio.Future[Answer]
 
 
 class _Lane:
     """The events of one source, in their order. One call is under way at a time, so the log has them in that order."""
-
-    __slots__ = ("calling", "source", "waiting")
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -88,7 +65,7 @@ class Pipeline:
     def __init__(self, appender: Appender, called: Callable[[Exception | None], None]) -> None:
         self._appender = appender
         self._called = called
-        self._lanes: dict[Source, _Lane] = {}
+        self._lanes: dict[str, _Lane] = {}
         self._waiting = 0
         self._waiting_bytes = 0
         self._calls = asyncio.Semaphore(MAX_CALLS)
@@ -106,15 +83,18 @@ class Pipeline:
             raise FullPipelineError(f"{self._waiting} events wait for Redis, which is as many as are kept")
         self._waiting += len(events)
         self._waiting_bytes += size
-        group = _Group(len(events))
-        for index, (source, event) in enumerate(events):
-            lane = self._lanes.get(source)
-            if lane is None:
-                lane = self._lanes[source] = _Lane(source)
-            lane.waiting.append(_Waiting(event, group, index))
-            if lane.calling is None:
-                lane.calling = asyncio.create_task(self._drain(lane))
-        return await group.done
+        waiting = [self._enqueue(source, event) for source, event in events]
+        return [await answered for answered in waiting]
+
+    def _enqueue(self, source: Source, event: Sealed) -> asyncio.Future[Answer]:
+        lane = self._lanes.get(source.key)
+        if lane is None:
+            lane = self._lanes[source.key] = _Lane(source)
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        lane.waiting.append(_Waiting(event, answered))
+        if lane.calling is None:
+            lane.calling = asyncio.create_task(self._drain(lane))
+        return answered
 
     async def close(self) -> None:
         """End the calls under way; what waits is told that it may not be stored."""
@@ -157,7 +137,8 @@ class Pipeline:
         return answers
 
     def _settle(self, taken: Sequence[_Waiting], answers: Sequence[Answer]) -> None:
-        for one, answer in zip(taken, answers, strict=True):
+        for (event, answered), answer in zip(taken, answers, strict=True):
             self._waiting -= 1
-            self._waiting_bytes -= len(one.event.data)
-            one.answer(answer)
+            self._waiting_bytes -= len(event.data)
+            if not answered.done():  # who waited may be gone
+                answered.set_result(answer)

@@ -9,7 +9,6 @@ from redis.exceptions import RedisError
 
 from core.log.append import Appender
 from core.log.errors import LogUnavailableError
-from core.log.keys import Source
 from core.runtime.logs import get_logger
 from core.runtime.redis import EvictingRedisError, refuse_eviction
 from pipai_contracts.envelope import Envelope
@@ -32,6 +31,7 @@ class Publisher:
         self._pipeline = Pipeline(appender, self._called)
         self._keeps_events = False
         self._away = False
+        self._debugging = False
 
     async def check(self) -> None:
         """Ask whether Redis answers and, the first time it does, whether it keeps what it acknowledges.
@@ -73,6 +73,7 @@ class Publisher:
         Raises:
             EvictingRedisError: Redis would throw events away.
         """
+        self._debugging = _log.is_enabled_for(DEBUG)
         try:
             await self.check()
         except LogUnavailableError:
@@ -110,23 +111,24 @@ class Publisher:
         """Append what can be; per event where it stands, or why it may not be stored."""
         answers: list[Answer] = []
         try:
-            await self._check_once()
-            placed = [(self._appender.source_of(event), event) for event in events]
-            answers = await self._take(placed)
+            if not self._keeps_events:
+                await self._check_now()
+            answers = await self._take(events)
         except LogUnavailableError as error:
             answers = [error] * len(events)
         self._tell(events, answers)
         return answers
 
-    async def _take(self, placed: Sequence[tuple[Source, Sealed]]) -> list[Answer]:
+    async def _take(self, events: Sequence[Sealed]) -> list[Answer]:
         """Append what goes to a source with room."""
-        full = {source for source in {source for source, _ in placed} if self._backlog.is_full(source)}
+        placed = [(self._appender.source_of(event), event) for event in events]
+        full = {source.key for source, _ in placed if self._backlog.is_full(source)}
         if not full:
             answers = await self._pipeline.append(placed)
         else:
-            taken = iter(await self._pipeline.append([one for one in placed if one[0] not in full]))
+            taken = iter(await self._pipeline.append([one for one in placed if one[0].key not in full]))
             refused = FullBacklogError("too many events are in no view yet")
-            answers = [refused if source in full else next(taken) for source, _ in placed]
+            answers = [refused if source.key in full else next(taken) for source, _ in placed]
         for (source, _), answer in zip(placed, answers, strict=True):
             if isinstance(answer, Published) and not answer.duplicate:
                 self._backlog.add(source)
@@ -134,18 +136,15 @@ class Publisher:
 
     def _tell(self, events: Sequence[Sealed], answers: Sequence[Answer]) -> None:
         """Count the events and, for who debugs, log them."""
-        debugging = _log.is_enabled_for(DEBUG)
         for event, answer in zip(events, answers, strict=True):
             if not isinstance(answer, Published):
                 events_counter(event.type, "unavailable").inc()
                 continue
             events_counter(event.type, "duplicate" if answer.duplicate else "appended").inc()
-            if debugging:
+            if self._debugging:
                 _log.debug("stream appended", **answer.model_dump(exclude={"offset"}))
 
-    async def _check_once(self) -> None:
-        if self._keeps_events:
-            return
+    async def _check_now(self) -> None:
         try:
             await self.check()
         except EvictingRedisError as error:
