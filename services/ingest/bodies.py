@@ -65,8 +65,8 @@ async def read_model(request: Request, model: type[ModelT]) -> ModelT:
         raise invalid(error, root="body") from error
 
 
-def parse(body: bytes) -> Any:
-    """The JSON in the body.
+def parse(body: bytes, where: str = "body") -> Any:
+    """The JSON in the body, or in the part of it that stands at ``where``.
 
     Raises:
         ProblemError: 400, it is none; says line and column.
@@ -74,7 +74,7 @@ def parse(body: bytes) -> Any:
     try:
         return from_json(body, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
-        raise bad_body(f"is not JSON: {error}") from error
+        raise bad_body(f"is not JSON: {error}", where) from error
 
 
 async def read_bounded(request: Request, limit: int, take: Callable[[int], None] | None = None) -> bytes:

@@ -81,7 +81,7 @@ def in_lines(body: bytes) -> list[object]:
         if len(elements) == MAX_BATCH_EVENTS:
             raise _too_many()
         try:
-            elements.append(parse(line))
+            elements.append(parse(line.strip(), f"body.{len(elements)}"))
         except ProblemError as error:
             elements.append(error)
     return elements

@@ -68,14 +68,14 @@ def wrong_content_type(expected: str, found: str) -> ProblemError:
     )
 
 
-def bad_body(what: str) -> ProblemError:
+def bad_body(what: str, where: str = "body") -> ProblemError:
     """400: the body is not what its content type says."""
     return ProblemError(
         400,
         "bad-body",
         "The body cannot be read",
-        f"body: {what}",
-        errors=[FieldProblem(where="body", what=what)],
+        f"{where}: {what}",
+        errors=[FieldProblem(where=where, what=what)],
     )
 
 
