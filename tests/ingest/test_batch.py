@@ -12,7 +12,8 @@ from prometheus_client import REGISTRY
 from pipai_contracts.batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, BatchAnswer
 from pipai_contracts.events import MAX_EVENT_BYTES
 from services.ingest.batch import SLICE
-from tests.ingest.conftest import Fields, Log
+from tests.conftest import wait_until
+from tests.ingest.conftest import Fields, Log, Serve
 
 PATH = "/stream/publish/batch"
 JSON = {"content-type": "application/json"}
@@ -175,7 +176,7 @@ async def test_a_repeated_batch_gets_the_first_places(client: httpx2.AsyncClient
     ]
 
 
-async def test_single_events_are_not_held_up_by_a_batch(client: httpx2.AsyncClient, log: Log) -> None:
+async def test_single_events_are_not_held_up_by_a_batch(client: httpx2.AsyncClient) -> None:
     """They take turns: between two slices of a batch whatever came meanwhile leaves."""
     batch = asyncio.create_task(_send(client, [WORKFLOW] * MAX_BATCH_EVENTS))
     offsets: list[int] = []
@@ -187,15 +188,23 @@ async def test_single_events_are_not_held_up_by_a_batch(client: httpx2.AsyncClie
     assert len([offset for offset in offsets if offset < MAX_BATCH_EVENTS]) > 1
 
 
-async def test_a_client_that_goes_away_while_it_sends_leaves_room_for_others(
-    client: httpx2.AsyncClient, log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_the_batches_of_a_moment_hold_is_bounded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And free again when they were refused, or their senders went away."""
+    monkeypatch.setattr("services.ingest.batch.ROOM", 2000)
+
     async def half() -> AsyncIterator[bytes]:
-        yield b"[" + b" " * (MAX_BATCH_BYTES - 1000)
+        yield b"[" + b" " * 1000
         raise ConnectionAbortedError
 
-    for _ in range(8):
-        with pytest.raises(ConnectionAbortedError):
-            await client.post(PATH, content=half(), headers=JSON)
+    async with serve() as client:
+        for _ in range(3):
+            with pytest.raises(ConnectionAbortedError):
+                await client.post(PATH, content=half(), headers=JSON)
+            busy = await client.post(PATH, content=b"[]" + b" " * 2000, headers=JSON)
+            assert (busy.status_code, busy.json()["type"]) == (503, "/problems/busy")
+            assert busy.headers["retry-after"] == "1"
 
-    assert (await _send(client, [WORKFLOW])).counts.appended == 1
+        async def taken() -> bool:
+            return (await client.post(PATH, content=b"[]" + b" " * 1900, headers=JSON)).status_code == 200
+
+        await wait_until(taken)
