@@ -20,8 +20,8 @@ from services.ingest.backlog import INTERVAL as SAMPLE_INTERVAL
 from services.ingest.backlog import Backlog
 from services.ingest.batch import batch_router
 from services.ingest.chores import Chore, repeat
-from services.ingest.dead_letters import MEASURE_INTERVAL, dead_letters_router, measure_dead_letters
 from services.ingest.cloudevents import cloudevents_router
+from services.ingest.dead_letters import MEASURE_INTERVAL, dead_letters_router, measure_dead_letters
 from services.ingest.intake import Intake
 from services.ingest.janitor import INTERVAL, Janitor
 from services.ingest.publish import endpoints, publish_router
