@@ -1,6 +1,6 @@
 """An event with everything the log keeps about it."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticSerializationError, to_json
@@ -44,8 +44,17 @@ def encode_data(event: AnyEvent) -> bytes:
     Raises:
         EventTooLargeError: more than `MAX_EVENT_BYTES`.
     """
+    return encode_fields({name: value for name, value in event if value is not None and name != "type"})
+
+
+def encode_fields(fields: dict[str, Any]) -> bytes:
+    """The fields of an event as `encode_data` writes them.
+
+    Raises:
+        EventTooLargeError: more than `MAX_EVENT_BYTES`.
+    """
     try:
-        data = to_json({name: value for name, value in event if value is not None and name != "type"})
+        data = to_json(fields)
     except PydanticSerializationError as error:  # nested deeper than JSON readers follow
         raise EventTooLargeError(f"the event cannot be written as JSON: {error}") from error
     if len(data) > MAX_EVENT_BYTES:

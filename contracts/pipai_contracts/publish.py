@@ -1,24 +1,13 @@
 """Bodies of the publish endpoints and their answer."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipai_contracts.envelope import Envelope
-from pipai_contracts.events import (
-    AiProgress,
-    AnalysisProgress,
-    AnyEvent,
-    Flag,
-    Json,
-    Level,
-    Metadata,
-    Notification,
-    Progress,
-    Step,
-    WorkflowProgress,
-)
-from pipai_contracts.ids import DEFAULT_TENANT, ResourceId
+from pipai_contracts.envelope import encode_fields
+from pipai_contracts.events import SCHEMA_VERSION, EventType, Flag, Json, Level, Metadata, Progress, Step
+from pipai_contracts.ids import DEFAULT_TENANT, Kind, ResourceId, Topic
+from pipai_contracts.sealed import Sealed
 from pipai_contracts.times import Timestamp
 
 
@@ -31,25 +20,39 @@ class PublishBody(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    event_type: ClassVar[EventType]
+    kind: ClassVar[Kind]
+    id_field: ClassVar[str]
+
     event_id: ResourceId | None = None
     user_id: ResourceId | None = None
     run_id: ResourceId | None = None
     timestamp: Timestamp | None = None
 
-    def event(self, resource_id: str) -> AnyEvent:
-        """The event this body publishes to ``resource_id``."""
-        raise TypeError(f"{type(self).__name__} publishes nothing to {resource_id}")
+    def seal(self, resource_id: str, *, new_id: str, now: str) -> Sealed:
+        """The event this body publishes to ``resource_id``; ``new_id`` and ``now`` stand in for what was not given.
 
-    def envelope(self, resource_id: str, *, new_id: str, now: str, tenant: str = DEFAULT_TENANT) -> Envelope:
-        """The event with what the log needs; ``new_id`` and ``now`` stand in for what was not given."""
-        return Envelope(
-            event_id=self.event_id or new_id,
-            tenant=tenant,
-            user_id=self.user_id,
-            run_id=self.run_id,
-            time=self.timestamp or now,
-            event=self.event(resource_id),
+        The body's fields are the event's, checked alike, so no event has to be made of them first.
+
+        Raises:
+            EventTooLargeError: the event is over 256 KiB.
+        """
+        fields = self.__dict__.items()
+        data = {name: value for name, value in fields if value is not None and name not in _BESIDE_THE_EVENT}
+        return Sealed(
+            self.event_id or new_id,
+            self.event_type,
+            SCHEMA_VERSION,
+            Topic(DEFAULT_TENANT, self.kind, resource_id),
+            self.user_id,
+            self.run_id,
+            self.timestamp or now,
+            encode_fields({self.id_field: resource_id, **data}),
+            self.event_id is None,
         )
+
+
+_BESIDE_THE_EVENT: Final = frozenset(PublishBody.model_fields) | {"type"}
 
 
 class _ProgressBody(PublishBody):
@@ -61,29 +64,29 @@ class _ProgressBody(PublishBody):
     result: Json | None = None
     metadata: Metadata | None = None
 
-    def _fields(self) -> dict[str, object]:
-        """The event's own fields."""
-        return {name: value for name, value in self if name not in PublishBody.model_fields}
-
 
 class PublishWorkflow(_ProgressBody):
     """Body of ``POST /stream/publish/workflow/{workflow_id}``."""
 
-    def event(self, resource_id: str) -> AnyEvent:
-        """A `WorkflowProgress`."""
-        return WorkflowProgress.model_validate({"workflow_id": resource_id, **self._fields()})
+    event_type = "workflow_progress"
+    kind = "workflow"
+    id_field = "workflow_id"
 
 
 class PublishAnalysis(_ProgressBody):
     """Body of ``POST /stream/publish/analysis/{file_id}``."""
 
-    def event(self, resource_id: str) -> AnyEvent:
-        """An `AnalysisProgress`."""
-        return AnalysisProgress.model_validate({"file_id": resource_id, **self._fields()})
+    event_type = "analysis_progress"
+    kind = "file"
+    id_field = "file_id"
 
 
 class PublishAi(PublishBody):
     """Body of ``POST /stream/publish/ai/{workflow_id}``."""
+
+    event_type = "ai_progress"
+    kind = "workflow"
+    id_field = "workflow_id"
 
     step: Step
     progress: Progress | None = None
@@ -93,39 +96,19 @@ class PublishAi(PublishBody):
     result: Json | None = None
     metadata: Metadata | None = None
 
-    def event(self, resource_id: str) -> AnyEvent:
-        """An `AiProgress`."""
-        return AiProgress(
-            workflow_id=resource_id,
-            step=self.step,
-            progress=self.progress,
-            message=self.message,
-            delta=self.delta,
-            model=self.model,
-            result=self.result,
-            metadata=self.metadata,
-        )
-
 
 class PublishNotification(PublishBody):
     """Body of ``POST /stream/publish/notification/{user_id}``."""
+
+    event_type = "notification"
+    kind = "user"
+    id_field = "user_id"
 
     title: Annotated[str, Field(min_length=1, max_length=500)]
     message: str
     level: Level = "info"
     link: Annotated[str | None, Field(max_length=2_000)] = None
     metadata: Metadata | None = None
-
-    def event(self, resource_id: str) -> AnyEvent:
-        """A `Notification`."""
-        return Notification(
-            user_id=resource_id,
-            title=self.title,
-            message=self.message,
-            level=self.level,
-            link=self.link,
-            metadata=self.metadata,
-        )
 
 
 class Published(BaseModel):

@@ -10,7 +10,18 @@ from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 
-from pipai_contracts import analysis, dead_letters, events, frames, health, problems, publish, views
+from pipai_contracts import (
+    analysis,
+    batch,
+    cloudevents,
+    dead_letters,
+    events,
+    frames,
+    health,
+    problems,
+    publish,
+    views,
+)
 from pipai_contracts.envelope import Envelope
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "schema"
@@ -27,6 +38,8 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     publish.PublishAi,
     publish.PublishNotification,
     publish.Published,
+    batch.BatchAnswer,
+    cloudevents.CloudEvent,
     views.WorkflowView,
     views.FileView,
     views.UserView,
@@ -54,6 +67,7 @@ def schemas() -> dict[str, str]:
         model.__name__: model.model_json_schema(mode="serialization") for model in _MODELS
     }
     named["Event"] = TypeAdapter[Any](events.AnyEvent).json_schema()
+    named["BatchItem"] = TypeAdapter[Any](batch.BatchItem).json_schema()
     return {f"{name}.json": json.dumps(schema, indent=2, sort_keys=True) + "\n" for name, schema in named.items()}
 
 

@@ -1,6 +1,7 @@
 """Appending events: each once, in one order per source stream."""
 
 from collections.abc import Sequence
+from secrets import token_hex
 from typing import Final, cast
 
 from redis.asyncio import Redis
@@ -9,8 +10,9 @@ from redis.exceptions import RedisError
 from core.log.errors import LogUnavailableError
 from core.log.keys import Keys, Source
 from core.runtime.lua import load_script
-from pipai_contracts.envelope import Envelope, encode_data
+from pipai_contracts.envelope import Envelope
 from pipai_contracts.publish import Published
+from pipai_contracts.sealed import Sealed, seal
 
 MAX_PER_CALL: Final = 200
 """Events one script call appends: while it runs Redis does nothing else."""
@@ -29,89 +31,94 @@ class Appender:
         self._owner_ttl = owner_ttl
         self._script = load_script(redis, __file__, "append.lua")
 
-    async def append(self, envelopes: Sequence[Envelope], *, generated_ids: bool = False) -> list[Published]:
+    def source_of(self, event: Sealed) -> Source:
+        """Where the event is appended."""
+        return self._keys.source_of(event.type, event.topic)
+
+    async def append(self, envelopes: Sequence[Envelope]) -> list[Published]:
         """Append the events in their order; those of one topic stay in order.
 
         A repeat of an event id within the window answers where the first stands, with ``duplicate``.
-        ``generated_ids``: the ids were made here, so no producer will repeat them later.
 
         Raises:
             EventTooLargeError: an event is over 256 KiB; nothing was appended.
             LogUnavailableError: Redis did not answer, or cannot take events; some may be appended.
         """
-        envelopes, settled = await self._with_owners(envelopes)
-        encoded = [
-            (envelope, encode_data(envelope.event), index in settled) for index, envelope in enumerate(envelopes)
-        ]
-        window = GENERATED_ID_WINDOW if generated_ids else self._window
+        events = [seal(envelope) for envelope in envelopes]
         by_source: dict[Source, list[int]] = {}
-        for index, envelope in enumerate(envelopes):
-            source = self._keys.source_of(envelope.event.type, envelope.topic)
-            by_source.setdefault(source, []).append(index)
+        for index, event in enumerate(events):
+            by_source.setdefault(self.source_of(event), []).append(index)
         answers: dict[int, Published] = {}
         for source, indexes in by_source.items():
             for start in range(0, len(indexes), MAX_PER_CALL):
                 chunk = indexes[start : start + MAX_PER_CALL]
-                published = await self._append_chunk(source, [encoded[i] for i in chunk], window)
-                answers.update(zip(chunk, published, strict=True))
-        return [answers[index] for index in range(len(envelopes))]
+                for index, answer in zip(
+                    chunk, await self.append_to(source, [events[index] for index in chunk]), strict=True
+                ):
+                    if isinstance(answer, LogUnavailableError):
+                        raise answer
+                    answers[index] = answer
+        return [answers[index] for index in range(len(events))]
 
-    async def _with_owners(self, envelopes: Sequence[Envelope]) -> tuple[list[Envelope], set[int]]:
-        """The events with AI events given to who owns their workflow, and the indexes of those.
+    async def append_to(self, source: Source, events: Sequence[Sealed]) -> list[Published | LogUnavailableError]:
+        """Append up to `MAX_PER_CALL` events of one source in one call; an error in place of what has one of its own.
 
-        A topic's owner is remembered beside its own stream, which AI events are not appended to; the script that
-        appends them cannot look there, because the two streams may be in different slots.
+        Raises:
+            LogUnavailableError: Redis did not answer, or cannot take events; some may be appended.
         """
-        owned = list(envelopes)
-        ai = [index for index, envelope in enumerate(owned) if envelope.event.type == "ai_progress"]
-        if not ai:
-            return owned, set()
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for index in ai:
-                topic = owned[index].topic
-                pipe.get(self._keys.source_of("workflow_progress", topic).owner(topic))
-            try:
-                owners = cast("list[bytes | None]", await pipe.execute())
-            except RedisError as error:
-                raise LogUnavailableError(f"cannot look up owners: {error}") from error
-        known = {index: owner.decode() for index, owner in zip(ai, owners, strict=True) if owner is not None}
-        for index, owner in known.items():
-            owned[index] = owned[index].model_copy(update={"user_id": owner})
-        return owned, set(known)
-
-    async def _append_chunk(
-        self, source: Source, events: list[tuple[Envelope, bytes, bool]], window: int
-    ) -> list[Published]:
+        owners = await self._owners_elsewhere(events)
         script_keys: list[str] = [source.key, source.offset]
-        arguments: list[str | int | bytes] = [self._owner_ttl]
-        for envelope, data, settled in events:
-            topic = envelope.topic
-            script_keys += [source.owner(topic), source.seen(topic, envelope.event_id)]
-            arguments += [
-                envelope.event_id,
-                envelope.event.type,
-                envelope.v,
-                envelope.tenant,
-                topic.name,
-                envelope.user_id or "",
-                envelope.run_id or "",
-                envelope.time,
-                data,
-                window,
-                int(settled),
-            ]
+        arguments: list[str | int | bytes] = [self._owner_ttl, token_hex(6)]
+        for event, owner in zip(events, owners, strict=True):
+            topic = event.topic
+            script_keys += (source.owner(topic), source.seen(topic, event.event_id))
+            window = GENERATED_ID_WINDOW if event.made_id else self._window
+            user = owner or event.user_id or ""
+            lines = (
+                f"{event.event_id}\n{event.type}\n{event.v}\n{topic.tenant}\n{topic.name}\n{user}\n"
+                f"{event.run_id or ''}\n{event.time}\n{window}\n{1 if owner else 0}"
+            )
+            arguments += (event.data, lines)
         try:
             answers = await self._script(keys=script_keys, args=arguments)
         except RedisError as error:
             raise LogUnavailableError(f"cannot append to {source.key}: {error}") from error
-        return [
-            Published(
-                event_id=envelope.event_id,
+        return [_answer(source, event, answer) for event, answer in zip(events, answers, strict=True)]
+
+    async def _owners_elsewhere(self, events: Sequence[Sealed]) -> list[str | None]:
+        """Per event who owns its topic, for AI events of workflows that have an owner.
+
+        A topic's owner is remembered beside its own stream, which AI events are not appended to; the script that
+        appends them cannot look there, because the two streams may be in different slots. A key there that is no
+        owner must not keep out the events of others, so it counts as none.
+        """
+        owners: list[str | None] = [None] * len(events)
+        ai = [index for index, event in enumerate(events) if event.type == "ai_progress"]
+        if not ai:
+            return owners
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for index in ai:
+                topic = events[index].topic
+                pipe.get(self._keys.source_of("workflow_progress", topic).owner(topic))
+            try:
+                found = cast("list[object]", await pipe.execute(raise_on_error=False))
+            except RedisError as error:
+                raise LogUnavailableError(f"cannot look up owners: {error}") from error
+        for index, owner in zip(ai, found, strict=True):
+            owners[index] = owner.decode() if isinstance(owner, bytes) else None
+        return owners
+
+
+def _answer(source: Source, event: Sealed, answer: Sequence[bytes | int]) -> Published | LogUnavailableError:
+    match answer:
+        case [bytes() as stream_id, int() as offset, int() as duplicate]:
+            return Published(
+                event_id=event.event_id,
                 stream=source.key,
                 stream_id=stream_id.decode(),
-                topic=envelope.topic.name,
+                topic=event.topic.name,
                 offset=offset,
                 duplicate=bool(duplicate),
             )
-            for (envelope, _, _), (stream_id, offset, duplicate) in zip(events, answers, strict=True)
-        ]
+        case _:
+            return LogUnavailableError(f"cannot append to {source.key}: keys of {event.topic.name}: {answer!r}")

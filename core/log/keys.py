@@ -4,6 +4,7 @@ A key's hash tag is its first ``{…}``: what must be touched by one script shar
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -59,6 +60,16 @@ class Source:
         return f"{self.companion}:seen:{len(topic.path)}:{topic.path}:{event_id}"
 
 
+@lru_cache(maxsize=4096)
+def _source(prefix: str, partitions: int, source: str, partition: int) -> Source:
+    """Kept, because every event asks for its own."""
+    bare = f"{prefix}:{source}"
+    if partitions == 1:
+        return Source(bare, source, 0, f"{{{bare}}}")
+    key = f"{bare}:{{{partition}}}"
+    return Source(key, f"{source}:{partition}", partition, key)
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """Names of all keys under one prefix."""
@@ -68,11 +79,7 @@ class Keys:
 
     def source(self, source: str, partition: int) -> Source:
         """One partition of ``source``. With a single one the key is the bare name of the specification."""
-        bare = f"{self.prefix}:{source}"
-        if self.partitions == 1:
-            return Source(bare, source, 0, f"{{{bare}}}")
-        key = f"{bare}:{{{partition}}}"
-        return Source(key, f"{source}:{partition}", partition, key)
+        return _source(self.prefix, self.partitions, source, partition)
 
     def source_of(self, event_type: EventType, topic: Topic) -> Source:
         """Where events of this type about this topic are appended."""

@@ -1,10 +1,9 @@
 """What every HTTP service shares: problem reports, raw path segments, probes, composition of an app."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
-from urllib.parse import unquote
 
 from fastapi import APIRouter, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.runtime.origins import OwnOriginPosts
 from core.runtime.problems import ProblemError, invalid, problem_response
+from core.runtime.shortcuts import Endpoint, Shortcuts, decode_segment
 from pipai_contracts.ids import check_id
 
 
@@ -35,14 +35,7 @@ class RawPathSegments:
         await self._app(scope, receive, send)
 
 
-def _decode_segment(value: object) -> str:
-    try:
-        return unquote(str(value), errors="strict")
-    except UnicodeDecodeError:
-        raise ValueError("must be percent-encoded UTF-8") from None
-
-
-PathId = Annotated[str, BeforeValidator(_decode_segment), AfterValidator(check_id), Path()]
+PathId = Annotated[str, BeforeValidator(decode_segment), AfterValidator(check_id), Path()]
 """An id in the path: decoded, 1-200 printable characters."""
 
 
@@ -50,13 +43,14 @@ PathId = Annotated[str, BeforeValidator(_decode_segment), AfterValidator(check_i
 class HttpService:
     """A service as an app takes it in: its routes, what runs beside them, and whether it is ready.
 
-    ``ready`` returns a sentence on what is missing, None when nothing is.
+    ``ready`` returns a sentence on what is missing, None when nothing is. ``shortcuts``: see `Shortcuts`.
     """
 
     name: str
     router: APIRouter
     lifespan: Callable[[], AbstractAsyncContextManager[None]]
     ready: Callable[[], Awaitable[str | None]]
+    shortcuts: Mapping[str, Endpoint] = field(default_factory=dict[str, Endpoint])
 
 
 def create_app(*services: HttpService, title: str, cors_origins: Sequence[str] = ()) -> FastAPI:
@@ -73,6 +67,9 @@ def create_app(*services: HttpService, title: str, cors_origins: Sequence[str] =
             yield
 
     app = FastAPI(title=title, lifespan=lifespan, redirect_slashes=False)
+    shortcuts = {prefix: endpoint for service in services for prefix, endpoint in service.shortcuts.items()}
+    if shortcuts:
+        app.add_middleware(Shortcuts, endpoints=shortcuts)
     app.add_middleware(RawPathSegments)
     app.add_middleware(OwnOriginPosts, allowed=cors_origins)
     if cors_origins:

@@ -1,9 +1,8 @@
 """Keeping pages of other origins from posting."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.runtime.problems import ProblemError, problem_response
@@ -22,7 +21,7 @@ class OwnOriginPosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it (403)."""
-        if scope["type"] == "http" and scope["method"] == "POST" and not self._is_own(Headers(scope=scope)):
+        if scope["type"] == "http" and scope["method"] == "POST" and not self._is_own(dict(scope["headers"])):
             problem = ProblemError(
                 403,
                 "foreign-origin",
@@ -33,8 +32,9 @@ class OwnOriginPosts:
             return
         await self._app(scope, receive, send)
 
-    def _is_own(self, headers: Headers) -> bool:
-        origin = headers.get("origin")
-        if origin is None or "*" in self._allowed or origin in self._allowed:
+    def _is_own(self, headers: Mapping[bytes, bytes]) -> bool:
+        sent = headers.get(b"origin")
+        if sent is None or "*" in self._allowed:
             return True
-        return urlsplit(origin).netloc == headers.get("host")
+        origin = sent.decode("latin-1")
+        return origin in self._allowed or urlsplit(origin).netloc == headers.get(b"host", b"").decode("latin-1")

@@ -43,7 +43,11 @@ def field_problems(error: ValidationError | RequestValidationError, root: str = 
 
 def invalid(error: ValidationError | RequestValidationError, root: str = "") -> ProblemError:
     """The problem report (422) for input that did not validate."""
-    faults = field_problems(error, root)
+    return invalid_fields(field_problems(error, root))
+
+
+def invalid_fields(faults: Sequence[FieldProblem]) -> ProblemError:
+    """The problem report (422) of these faults."""
     detail = "; ".join(f"{fault.where}: {fault.what}" for fault in faults[:5])
     return ProblemError(422, "invalid", "The request has invalid fields", detail, errors=faults)
 

@@ -23,7 +23,7 @@ from pipai_contracts.dead_letters import (
     Purged,
     Redriven,
 )
-from services.ingest.bodies import described, read_model
+from services.ingest.bodies import JSON, described, read_model
 from services.ingest.metrics import DEAD_LETTERS, OLDEST_DEAD_LETTER, PURGED, REDRIVEN
 from services.ingest.publisher import TIMEOUT
 from services.ingest.refusals import CountedRoute, documented, invalid_field, log_away, unknown_letter
@@ -69,7 +69,7 @@ def dead_letters_router(letters: Letters, settler: Settler) -> APIRouter:
 
     changing: dict[str, Any] = {
         "responses": documented(400, 404, 413, 415, 422, 503),
-        "openapi_extra": described(ChosenLetters),
+        "openapi_extra": described({JSON: ChosenLetters}),
     }
 
     @router.post("/redrive", **changing)

@@ -55,10 +55,10 @@ class Intake:
         """Make sure that a document could be taken in, before its bytes are.
 
         Raises:
-            LogUnavailableError: Redis is away.
+            LogUnavailableError: Redis is away, or too many events are in no view yet.
             TemporalAwayError: Temporal is away or not configured.
         """
-        await self._publisher.check()
+        await self._publisher.require()
         await self._temporal.require()
 
     async def take(self, form: UploadForm) -> Taken:

@@ -1,5 +1,6 @@
 """What is measured of ingesting."""
 
+from functools import cache
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -14,11 +15,17 @@ REJECTED: Final = Counter(
     "Requests that were refused.",
     ["reason"],  # the last part of the problem's type
 )
+REJECTED_EVENTS: Final = Counter(
+    "pipai_rejected_events_total",
+    "Events of batches that were refused for a fault of their own.",
+    ["reason"],
+)
 APPEND_SECONDS: Final = Histogram(
     "pipai_append_seconds",
-    "Time Redis took to append one request's events.",
+    "Time one call took that appends events, of one request or of many.",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5),
 )
+BACKLOG: Final = Gauge("pipai_backlog_events", "Events in no view yet, of the source streams this process appends to.")
 UPLOADED_BYTES: Final = Counter("pipai_uploaded_bytes_total", "Bytes of accepted files.")
 CLOSED_WORKFLOWS: Final = Counter(
     "pipai_closed_workflows_total", "Closed Temporal workflows the watcher told.", ["status"]
@@ -31,3 +38,9 @@ REDRIVEN: Final = Counter(
     "pipai_redriven_letters_total", "Dead letters whose events were appended again over HTTP.", ["source"]
 )
 PURGED: Final = Counter("pipai_purged_letters_total", "Dead letters that were deleted over HTTP.", ["source"])
+
+
+@cache
+def events_counter(event_type: str, outcome: str) -> Counter:
+    """The counter of these labels, kept: to look it up costs more than to count."""
+    return EVENTS.labels(event_type, outcome)

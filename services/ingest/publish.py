@@ -1,13 +1,15 @@
 """The publish endpoints: one event per request, answered when it is in the log."""
 
-from typing import Any
-from uuid import uuid4
+from collections.abc import Callable, Mapping
+from secrets import token_hex
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
 from core.log.errors import LogUnavailableError
 from core.runtime.clock import now
 from core.runtime.http import PathId
+from core.runtime.shortcuts import Endpoint
 from pipai_contracts.envelope import EventTooLargeError
 from pipai_contracts.publish import (
     PublishAi,
@@ -17,58 +19,82 @@ from pipai_contracts.publish import (
     PublishNotification,
     PublishWorkflow,
 )
-from services.ingest.bodies import described, read_model
+from pipai_contracts.sealed import Sealed
+from services.ingest.bodies import JSON, described, read_model
+from services.ingest.idempotency import DESCRIBED, idempotency_key, named
 from services.ingest.publisher import Publisher
-from services.ingest.refusals import CountedRoute, documented, log_away, too_large
+from services.ingest.refusals import CountedRoute, counted, documented, too_large, unavailable
+
+PREFIX: Final = "/stream/publish"
+
+
+def endpoints(publisher: Publisher) -> Mapping[str, Endpoint]:
+    """Path without id → its endpoint, for `Shortcuts`."""
+    bodies: dict[str, type[PublishBody]] = {
+        f"{PREFIX}/workflow": PublishWorkflow,
+        f"{PREFIX}/analysis": PublishAnalysis,
+        f"{PREFIX}/ai": PublishAi,
+        f"{PREFIX}/notification": PublishNotification,
+    }
+    return {path: counted(_endpoint(publisher, body)) for path, body in bodies.items()}
 
 
 def publish_router(publisher: Publisher) -> APIRouter:
     """Routes below ``/stream/publish``."""
-    router = APIRouter(prefix="/stream/publish", tags=["publish"], route_class=CountedRoute)
+    router = APIRouter(prefix=PREFIX, tags=["publish"], route_class=CountedRoute)
 
-    def route(path: str, body: type[PublishBody]) -> Any:
+    def route(path: str, body: type[PublishBody]) -> Callable[..., Any]:
         return router.post(
             path,
             status_code=202,
             response_model=Published,
             responses=documented(400, 413, 415, 422, 503),
-            openapi_extra=described(body),
+            openapi_extra={**described({JSON: body}), **DESCRIBED},
         )
-
-    async def accept(request: Request, resource_id: str, model: type[PublishBody]) -> Response:
-        published = await _append(publisher, resource_id, await read_model(request, model))
-        return Response(published.model_dump_json(), status_code=202, media_type="application/json")
 
     @route("/workflow/{workflow_id}", PublishWorkflow)
     async def workflow(request: Request, workflow_id: PathId) -> Response:
         """A workflow moved, ended or failed."""
-        return await accept(request, workflow_id, PublishWorkflow)
+        return await _endpoint(publisher, PublishWorkflow)(request, workflow_id)
 
     @route("/analysis/{file_id}", PublishAnalysis)
     async def analysis(request: Request, file_id: PathId) -> Response:
         """The analysis of a file moved, ended or failed."""
-        return await accept(request, file_id, PublishAnalysis)
+        return await _endpoint(publisher, PublishAnalysis)(request, file_id)
 
     @route("/ai/{workflow_id}", PublishAi)
     async def ai(request: Request, workflow_id: PathId) -> Response:
         """An AI step of a workflow moved."""
-        return await accept(request, workflow_id, PublishAi)
+        return await _endpoint(publisher, PublishAi)(request, workflow_id)
 
     @route("/notification/{user_id}", PublishNotification)
     async def notification(request: Request, user_id: PathId) -> Response:
         """A message for a user."""
-        return await accept(request, user_id, PublishNotification)
+        return await _endpoint(publisher, PublishNotification)(request, user_id)
 
     _ = (workflow, analysis, ai, notification)  # called through the router only
     return router
 
 
-async def _append(publisher: Publisher, resource_id: str, body: PublishBody) -> Published:
-    envelope = body.envelope(resource_id, new_id=uuid4().hex, now=now())
-    try:
-        [published] = await publisher.publish([envelope], generated_ids=body.event_id is None)
-    except EventTooLargeError as error:
-        raise too_large("body", str(error)) from error
-    except LogUnavailableError as error:
-        raise log_away() from error
-    return published
+def _endpoint(publisher: Publisher, model: type[PublishBody]) -> Endpoint:
+    async def accept(request: Request, resource_id: str) -> Response:
+        body = await read_model(request, model)
+        try:
+            event = body.seal(resource_id, new_id=token_hex(16), now=now())
+        except EventTooLargeError as error:
+            raise too_large("body", str(error)) from error
+        return await append_one(publisher, named(event, idempotency_key(request)))
+
+    return accept
+
+
+async def append_one(publisher: Publisher, event: Sealed) -> Response:
+    """Append the event and say where it stands.
+
+    Raises:
+        ProblemError: 503, it may not be stored.
+    """
+    [answer] = await publisher.offer([event])
+    if isinstance(answer, LogUnavailableError):
+        raise unavailable(answer) from answer
+    return Response(answer.model_dump_json(), status_code=202, media_type=JSON)

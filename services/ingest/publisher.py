@@ -1,9 +1,8 @@
 """The way into the log: every event ingest appends goes through here."""
 
 import asyncio
-import time
 from collections.abc import Sequence
-from typing import Final
+from logging import DEBUG
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -14,10 +13,10 @@ from core.runtime.logs import get_logger
 from core.runtime.redis import EvictingRedisError, refuse_eviction
 from pipai_contracts.envelope import Envelope
 from pipai_contracts.publish import Published
-from services.ingest.metrics import APPEND_SECONDS, EVENTS
-
-TIMEOUT: Final = 5.0
-"""Seconds until a Redis that does not answer counts as away. The client's own retries could take longer."""
+from pipai_contracts.sealed import Sealed, seal
+from services.ingest.backlog import Backlog, FullBacklogError
+from services.ingest.metrics import events_counter
+from services.ingest.pipeline import TIMEOUT, Answer, Pipeline
 
 _log = get_logger()
 
@@ -25,11 +24,14 @@ _log = get_logger()
 class Publisher:
     """Appends events, counts them, and says once when Redis goes away or comes back."""
 
-    def __init__(self, redis: Redis, appender: Appender) -> None:
+    def __init__(self, redis: Redis, appender: Appender, backlog: Backlog) -> None:
         self._redis = redis
         self._appender = appender
+        self._backlog = backlog
+        self._pipeline = Pipeline(appender, self._called)
         self._keeps_events = False
         self._away = False
+        self._debugging = False
 
     async def check(self) -> None:
         """Ask whether Redis answers and, the first time it does, whether it keeps what it acknowledges.
@@ -50,12 +52,28 @@ class Publisher:
             raise LogUnavailableError(f"Redis does not answer: {error}") from error
         self._came_back()
 
+    async def require(self) -> None:
+        """Make sure that events about a document could be appended now.
+
+        Raises:
+            LogUnavailableError: Redis does not answer, or too many events are in no view yet.
+            EvictingRedisError: Redis would throw events away.
+        """
+        await self.check()
+        if self._backlog.any_full():
+            raise FullBacklogError("too many events are in no view yet")
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._pipeline.close()
+
     async def begin(self) -> None:
         """Check Redis at start. One that is away now is checked when it is back; until then nothing is taken.
 
         Raises:
             EvictingRedisError: Redis would throw events away.
         """
+        self._debugging = _log.is_enabled_for(DEBUG)
         try:
             await self.check()
         except LogUnavailableError:
@@ -74,44 +92,71 @@ class Publisher:
             return str(error)
         return None
 
-    async def publish(self, envelopes: Sequence[Envelope], *, generated_ids: bool = False) -> list[Published]:
-        """Append the events; see `Appender.append`.
+    async def publish(self, envelopes: Sequence[Envelope]) -> list[Published]:
+        """Append the events.
 
         Raises:
             EventTooLargeError: an event is over 256 KiB; nothing was appended.
-            LogUnavailableError: Redis did not answer in time or would throw events away.
+            LogUnavailableError: one of them may not be stored: Redis did not answer in time, would throw events away,
+                or has too many that are in no view yet.
         """
-        began = time.perf_counter()
-        try:
-            await self._check_once()
-            async with asyncio.timeout(TIMEOUT):
-                published = await self._appender.append(envelopes, generated_ids=generated_ids)
-        except (LogUnavailableError, TimeoutError) as error:
-            for envelope in envelopes:
-                EVENTS.labels(envelope.event.type, "unavailable").inc()
-            self._went_away(error)
-            raise LogUnavailableError(str(error) or f"no answer within {TIMEOUT} s") from error
-        APPEND_SECONDS.observe(time.perf_counter() - began)
-        self._came_back()
-        for envelope, place in zip(envelopes, published, strict=True):
-            EVENTS.labels(envelope.event.type, "duplicate" if place.duplicate else "appended").inc()
-            _log.debug(
-                "stream appended",
-                stream=place.stream,
-                stream_id=place.stream_id,
-                topic=place.topic,
-                event_id=place.event_id,
-                duplicate=place.duplicate,
-            )
+        published: list[Published] = []
+        for answer in await self.offer([seal(envelope) for envelope in envelopes]):
+            if isinstance(answer, LogUnavailableError):
+                raise answer
+            published.append(answer)
         return published
 
-    async def _check_once(self) -> None:
-        if self._keeps_events:
-            return
+    async def offer(self, events: Sequence[Sealed]) -> list[Answer]:
+        """Append what can be; per event where it stands, or why it may not be stored."""
+        answers: list[Answer] = []
+        try:
+            if not self._keeps_events:
+                await self._check_now()
+            answers = await self._take(events)
+        except LogUnavailableError as error:
+            answers = [error] * len(events)
+        self._tell(events, answers)
+        return answers
+
+    async def _take(self, events: Sequence[Sealed]) -> list[Answer]:
+        """Append what goes to a source with room."""
+        placed = [(self._appender.source_of(event), event) for event in events]
+        full = {source.key for source, _ in placed if self._backlog.is_full(source)}
+        if not full:
+            answers = await self._pipeline.append(placed)
+        else:
+            taken = iter(await self._pipeline.append([one for one in placed if one[0].key not in full]))
+            refused = FullBacklogError("too many events are in no view yet")
+            answers = [refused if source.key in full else next(taken) for source, _ in placed]
+        for (source, _), answer in zip(placed, answers, strict=True):
+            if isinstance(answer, Published) and not answer.duplicate:
+                self._backlog.add(source)
+        return answers
+
+    def _tell(self, events: Sequence[Sealed], answers: Sequence[Answer]) -> None:
+        """Count the events and, for who debugs, log them."""
+        for event, answer in zip(events, answers, strict=True):
+            if not isinstance(answer, Published):
+                events_counter(event.type, "unavailable").inc()
+                continue
+            events_counter(event.type, "duplicate" if answer.duplicate else "appended").inc()
+            if self._debugging:
+                _log.debug("stream appended", **answer.model_dump(exclude={"offset"}))
+
+    async def _check_now(self) -> None:
         try:
             await self.check()
         except EvictingRedisError as error:
+            self._went_away(error)
             raise LogUnavailableError(str(error)) from error
+
+    def _called(self, error: Exception | None) -> None:
+        """How a call of the pipeline went."""
+        if error is None:
+            self._came_back()
+        else:
+            self._went_away(error)
 
     def _went_away(self, error: Exception) -> None:
         if not self._away:

@@ -7,11 +7,33 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
+from core.log.errors import LogUnavailableError
 from core.runtime.problems import ProblemError
+from core.runtime.shortcuts import Endpoint
 from pipai_contracts.problems import FieldProblem, Problem
+from services.ingest.backlog import FullBacklogError
 from services.ingest.metrics import REJECTED
+from services.ingest.pipeline import FullPipelineError
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+def counted(endpoint: Endpoint) -> Endpoint:
+    """The endpoint of a shortcut, with its refusals counted by reason."""
+
+    async def handle(request: Request, resource_id: str) -> Response:
+        try:
+            return await endpoint(request, resource_id)
+        except ProblemError as error:
+            REJECTED.labels(reason_of(error)).inc()
+            raise
+
+    return handle
+
+
+def reason_of(error: ProblemError) -> str:
+    """Why it was refused, in a word: the last part of the problem's type."""
+    return error.problem.type.rpartition("/")[2]
 
 
 class CountedRoute(APIRoute):
@@ -21,17 +43,17 @@ class CountedRoute(APIRoute):
         """The route's handler with the counting around it."""
         handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
 
-        async def counted(request: Request) -> Response:
+        async def handle_counted(request: Request) -> Response:
             try:
                 return await handle(request)
             except ProblemError as error:
-                REJECTED.labels(error.problem.type.rpartition("/")[2]).inc()
+                REJECTED.labels(reason_of(error)).inc()
                 raise
             except RequestValidationError:
                 REJECTED.labels("invalid").inc()
                 raise
 
-        return counted
+        return handle_counted
 
 
 def wrong_content_type(expected: str, found: str) -> ProblemError:
@@ -46,14 +68,14 @@ def wrong_content_type(expected: str, found: str) -> ProblemError:
     )
 
 
-def bad_body(what: str) -> ProblemError:
+def bad_body(what: str, where: str = "body") -> ProblemError:
     """400: the body is not what its content type says."""
     return ProblemError(
         400,
         "bad-body",
         "The body cannot be read",
-        f"body: {what}",
-        errors=[FieldProblem(where="body", what=what)],
+        f"{where}: {what}",
+        errors=[FieldProblem(where=where, what=what)],
     )
 
 
@@ -93,6 +115,34 @@ def log_away() -> ProblemError:
         "log-unavailable",
         "The event log is away",
         "Redis does not take events right now. Try again; an event_id keeps a repeat from counting twice.",
+        headers={"Retry-After": "1"},
+    )
+
+
+def unavailable(error: LogUnavailableError) -> ProblemError:
+    """503: why the log does not take events right now."""
+    match error:
+        case FullBacklogError():
+            return ProblemError(
+                503,
+                "backlog",
+                "The views are too far behind",
+                "More events than STREAM_BACKLOG_LIMIT are in no view yet; projectors are down or too few. Try again.",
+                headers={"Retry-After": "1"},
+            )
+        case FullPipelineError():
+            return too_much_at_once()
+        case _:
+            return log_away()
+
+
+def too_much_at_once() -> ProblemError:
+    """503: what other requests brought has to be stored first."""
+    return ProblemError(
+        503,
+        "busy",
+        "Too much at once",
+        "As many events wait to be stored as are kept in memory. Try again.",
         headers={"Retry-After": "1"},
     )
 

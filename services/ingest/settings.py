@@ -19,6 +19,9 @@ class IngestSettings(HttpSettings):
     idempotency_window: Annotated[
         int, Field(description="Seconds a repeated event_id of a producer is recognised.", ge=60)
     ] = 600
+    stream_backlog_limit: Annotated[
+        int, Field(description="Events of a source stream that may be in no view yet before no more are taken.", ge=1)
+    ] = 100_000
     storage_url: StorageUrl = ""
     upload_max_bytes: Annotated[int, Field(description="Largest file that can be uploaded.", ge=1)] = 100 * 1024 * 1024
     upload_ttl: Annotated[

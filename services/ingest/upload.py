@@ -29,6 +29,7 @@ from services.ingest.refusals import (
     storage_away,
     temporal_away,
     too_large,
+    unavailable,
     unsupported_file,
     wrong_content_type,
 )
@@ -116,7 +117,9 @@ def _refusal(error: Exception, max_bytes: int) -> ProblemError | None:
             refusal = unsupported_file(str(error))
         case DocumentError():
             refusal = invalid_field("body.file", str(error))
-        case LogUnavailableError() | EvictingRedisError():
+        case LogUnavailableError():
+            refusal = unavailable(error)
+        case EvictingRedisError():
             refusal = log_away()
         case TemporalAwayError():
             refusal = temporal_away(str(error))

@@ -1,5 +1,6 @@
 """Every measurement can be repeated: its short mode runs and prints its table. No figure is judged."""
 
+import shutil
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from tests.system.running import environment
         ("projector", 3),
         ("publish_to_changes", 2),
         ("known_workflows", 2),
+        ("append", 11 if shutil.which("redis-benchmark") else 7),
     ],
 )
 def test_the_short_mode_prints_its_table(name: str, rows: int) -> None:

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from pipai_contracts.envelope import EventTooLargeError, encode_data
 from pipai_contracts.events import MAX_DEPTH, MAX_EVENT_BYTES, AnyEvent, WorkflowProgress, any_event
 from pipai_contracts.frames import wire_data
-from pipai_contracts.publish import PublishAi, PublishAnalysis, PublishBody, PublishNotification, PublishWorkflow
 from tests.contracts.json_values import json_values, metadata, nested
 
 WORKFLOW = {"workflow_id": "w", "step": "read", "progress": 10}
@@ -100,30 +99,3 @@ def test_an_event_of_exactly_the_largest_size_is_taken_and_one_byte_more_is_not(
 def test_text_that_utf8_cannot_write_is_refused() -> None:
     with pytest.raises(EventTooLargeError, match="cannot be written as JSON"):
         encode_data(WorkflowProgress(workflow_id="w", step="s", progress=1, metadata={"x": "\ud800"}))
-
-
-@pytest.mark.parametrize(
-    ("body", "subject"),
-    [
-        (PublishWorkflow(step="s", progress=1), ("workflow", "id")),
-        (PublishAnalysis(step="s", progress=1), ("file", "id")),
-        (PublishAi(step="s", delta="a"), ("workflow", "id")),
-        (PublishNotification(title="t", message="m"), ("user", "id")),
-    ],
-)
-def test_a_body_becomes_an_event_of_the_topic_in_the_address(body: PublishBody, subject: tuple[str, str]) -> None:
-    envelope = body.envelope("id", new_id="made", now="2025-01-01T00:00:00Z")
-
-    assert envelope.event.subject == subject
-    assert (envelope.event_id, envelope.time) == ("made", "2025-01-01T00:00:00.000Z")
-
-
-def test_what_a_producer_says_wins_over_what_ingest_would_fill_in() -> None:
-    body = PublishWorkflow(
-        step="s", progress=1, event_id="mine", user_id="ada", run_id="r", timestamp="2024-01-01T01:00:00+01:00"
-    )
-
-    envelope = body.envelope("id", new_id="made", now="2025-01-01T00:00:00Z")
-
-    assert (envelope.event_id, envelope.user_id, envelope.run_id) == ("mine", "ada", "r")
-    assert envelope.time == "2024-01-01T00:00:00.000Z"

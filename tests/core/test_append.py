@@ -1,11 +1,13 @@
 """What stands in the log after an append, on a real Redis."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
+from redis.exceptions import ReadOnlyError
 
 from core.log.append import MAX_PER_CALL, Appender
 from core.log.entry import decode
@@ -16,6 +18,8 @@ from core.runtime.redis import command_client
 from pipai_contracts.envelope import Envelope, EventTooLargeError
 from pipai_contracts.events import MAX_EVENT_BYTES
 from pipai_contracts.record import BEGINNING
+from pipai_contracts.sealed import seal
+from services.standalone.embedded import redis_server
 from tests.core.telling import Told, ai, analysis, notice, step, temporal
 
 
@@ -168,6 +172,44 @@ async def test_a_key_of_the_wrong_type_stores_nothing_and_is_told(
     assert await _stored(redis, keys) == [wrong.encode()]
     await redis.delete(wrong)
     assert (await appender.append([step(1).envelope("mine")]))[0].offset == 1
+
+
+async def test_a_key_of_the_wrong_type_keeps_out_the_events_of_its_topic_alone(
+    appender: Appender, redis: Redis, keys: Keys
+) -> None:
+    source = keys.source("workflow:progress", 0)
+    events = [seal(step(1, of=name).envelope(f"e{number}")) for number, name in enumerate("abac")]
+    await redis.rpush(source.owner(events[0].topic), "text")
+    await redis.expire(source.owner(events[0].topic), 60)
+
+    answers = await appender.append_to(source, events)
+
+    assert [getattr(answer, "offset", None) for answer in answers] == [None, 1, None, 2]
+    assert isinstance(answers[0], LogUnavailableError)
+    assert "workflow:a" in str(answers[0])
+
+
+async def test_an_owner_that_cannot_be_read_does_not_keep_out_ai_events(
+    appender: Appender, redis: Redis, keys: Keys
+) -> None:
+    source = keys.source("workflow:progress", 0)
+    topic = step(1).envelope("x").topic
+    await redis.rpush(source.owner(topic), "text")
+    await redis.expire(source.owner(topic), 60)
+
+    assert [one.offset for one in await appender.append(_envelopes(ai("a").by("bob"), ai("b", of="v")))] == [1, 2]
+
+
+async def test_a_replica_takes_nothing_and_says_so(tmp_path: Path, keys: Keys) -> None:
+    """As an error the client knows: after a failover it makes a new connection, and tries again."""
+    with redis_server(tmp_path) as server:
+        async with Redis.from_url(server.address, protocol=2) as replica:
+            await replica.replicaof("127.0.0.1", 1)
+            appender = Appender(replica, keys, idempotency_window=60, owner_ttl=60)
+            with pytest.raises(LogUnavailableError) as refused:
+                await appender.append([step(1).envelope("mine")])
+
+    assert isinstance(refused.value.__cause__, ReadOnlyError)
 
 
 async def test_a_redis_that_does_not_answer_is_told(keys: Keys) -> None:

@@ -55,6 +55,23 @@ async def test_redis_away_is_a_503_and_a_202_again_when_it_is_back(serve: Serve,
     assert told == ["stream log is away", "stream log is back"]
 
 
+async def test_a_batch_that_redis_is_away_for_is_a_503_whole(serve: Serve, own_redis: Server) -> None:
+    item = {"type": "workflow_progress", "workflow_id": "w", **EVENT}
+    own_redis.start()
+    async with serve(redis_url=own_redis.address) as client:
+        assert (await _publish(client)).status_code == 202
+        own_redis.kill()
+        refused = await client.post("/stream/publish/batch", json=[item] * 1000)
+        mixed = (await client.post("/stream/publish/batch", json=[item, {**item, "step": ""}])).json()
+        own_redis.start()
+
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] == "1"
+    assert refused.json()["type"] == "/problems/log-unavailable"
+    assert mixed["counts"] == {"appended": 0, "duplicate": 0, "invalid": 1, "unavailable": 1}
+    assert str(own_redis.port) not in str(mixed)
+
+
 async def test_it_starts_without_redis_and_is_ready_when_redis_is(serve: Serve, own_redis: Server) -> None:
     async with serve(redis_url=own_redis.address) as client:
         assert (await client.get("/livez")).status_code == 200

@@ -1,0 +1,148 @@
+"""Many events in one request: each is taken or refused by itself."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from secrets import token_hex
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
+
+from core.log.append import MAX_PER_CALL
+from core.log.errors import LogUnavailableError
+from core.runtime.clock import now
+from core.runtime.problems import ProblemError
+from core.runtime.tasks import end
+from pipai_contracts.batch import MAX_BATCH_BYTES, BatchAnswer, BatchItem, Counts, Item, seal_item
+from pipai_contracts.envelope import EventTooLargeError
+from pipai_contracts.sealed import Sealed
+from services.ingest.bodies import JSON, Room, described, read_bounded, require_type
+from services.ingest.idempotency import DESCRIBED, batch_key, numbered
+from services.ingest.items import in_array, in_lines, read_item
+from services.ingest.metrics import REJECTED_EVENTS
+from services.ingest.pipeline import Answer
+from services.ingest.publisher import Publisher
+from services.ingest.refusals import CountedRoute, documented, reason_of, too_large, unavailable
+
+NDJSON: Final = "application/x-ndjson"
+
+ROOM: Final = 4 * MAX_BATCH_BYTES
+"""Bytes of batches that are held at once, by one process."""
+
+SLICE: Final = 2 * MAX_PER_CALL
+"""Events that are checked and sent together. Between two slices it is the turn of others."""
+
+Read = Callable[[object, str], Item]
+
+
+def batch_router(publisher: Publisher) -> APIRouter:
+    """``POST /stream/publish/batch``."""
+    router = APIRouter(prefix="/stream/publish", tags=["publish"], route_class=CountedRoute)
+    room = Room(ROOM)
+
+    @router.post(
+        "/batch",
+        response_model=BatchAnswer,
+        responses=documented(400, 413, 415, 422, 503),
+        openapi_extra={**described({JSON: list[BatchItem], NDJSON: BatchItem}), **DESCRIBED},
+    )
+    async def batch(request: Request) -> Response:
+        """Up to 10,000 events in 16 MiB, as a JSON array or a line each.
+
+        One that is refused does not keep out the others. Events of one topic are stored in their order here; those
+        after one that could not be stored are not tried.
+        """
+        kind = require_type(request, JSON, NDJSON)
+        key = batch_key(request)
+        with room.share() as take:
+            body = await read_bounded(request, MAX_BATCH_BYTES, take)
+            values = in_array(body) if kind == JSON else in_lines(body)
+            return await append_all(publisher, values, read_item, key)
+
+    _ = batch  # called through the router only
+    return router
+
+
+async def append_all(publisher: Publisher, values: Sequence[object], read: Read, key: str | None = None) -> Response:
+    """Append what ``read`` makes of the values and say what became of each.
+
+    Raises:
+        ProblemError: 503, not one of them may be stored, for no fault of theirs.
+    """
+    batch = _Batch(publisher, read, key)
+    await batch.append(values)
+    counts = batch.counts()
+    if batch.error is not None and counts["unavailable"] == len(values):
+        raise unavailable(batch.error) from batch.error
+    return Response(to_json({"counts": counts, "outcomes": batch.outcomes}), media_type=JSON)
+
+
+class _Batch:
+    """The events of one request and what became of each, as `BatchAnswer` describes it."""
+
+    def __init__(self, publisher: Publisher, read: Read, key: str | None) -> None:
+        self.outcomes: list[dict[str, Any]] = []
+        self.error: LogUnavailableError | None = None
+        self._publisher = publisher
+        self._read = read
+        self._key = key
+        self._now = now()
+
+    async def append(self, values: Sequence[object]) -> None:
+        """Slice by slice; the next one is checked while Redis has the one before."""
+        self.outcomes = [{}] * len(values)
+        sending: asyncio.Task[None] | None = None
+        try:
+            for start in range(0, len(values), SLICE):
+                events = self._check(values, start)
+                if sending is not None:
+                    await sending
+                sending = asyncio.create_task(self._send(events))
+                await asyncio.sleep(0)
+            if sending is not None:
+                await sending
+        finally:
+            if sending is not None:
+                await end([sending])
+
+    def counts(self) -> dict[str, int]:
+        """How many came to what."""
+        found = Counter(outcome["status"] for outcome in self.outcomes)
+        return {status: found[status] for status in Counts.model_fields}
+
+    def _check(self, values: Sequence[object], start: int) -> dict[int, Sealed]:
+        """The slice's events by index; what is none is refused."""
+        events: dict[int, Sealed] = {}
+        for index in range(start, min(start + SLICE, len(values))):
+            try:
+                events[index] = self._seal(values[index], index)
+            except ProblemError as error:
+                self._refuse(index, "invalid", error)
+                REJECTED_EVENTS.labels(reason_of(error)).inc()
+        return events
+
+    def _seal(self, value: object, index: int) -> Sealed:
+        where = f"body.{index}"
+        if isinstance(value, ProblemError):
+            raise value
+        try:
+            event = seal_item(self._read(value, where), new_id=token_hex(16), now=self._now)
+        except EventTooLargeError as error:
+            raise too_large(where, str(error)) from error
+        return numbered(event, self._key, index)
+
+    async def _send(self, events: dict[int, Sealed]) -> None:
+        """Append the slice's events, unless one before them could not be: later ones of its topic would overtake it."""
+        answers: Sequence[Answer]
+        answers = [self.error] * len(events) if self.error else await self._publisher.offer(list(events.values()))
+        for index, answer in zip(events, answers, strict=True):
+            if isinstance(answer, LogUnavailableError):
+                self.error = answer
+                self._refuse(index, "unavailable", unavailable(answer))
+            else:
+                status = "duplicate" if answer.duplicate else "appended"
+                self.outcomes[index] = {"status": status, **answer.__dict__}
+
+    def _refuse(self, index: int, status: str, error: ProblemError) -> None:
+        self.outcomes[index] = {"status": status, "error": error.problem.model_dump(exclude_defaults=True)}

@@ -1,0 +1,198 @@
+"""Events of many requests share calls, and none is held up, lost, doubled or overtaken by another's fate."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from redis.asyncio import Redis
+
+from core.log.append import MAX_PER_CALL, Appender
+from core.log.errors import LogUnavailableError
+from core.log.keys import Keys, Source
+from pipai_contracts.events import MAX_EVENT_BYTES
+from pipai_contracts.publish import Published
+from pipai_contracts.sealed import Sealed, seal
+from services.ingest.pipeline import MAX_BYTES_PER_CALL, MAX_WAITING, MAX_WAITING_BYTES, FullPipelineError, Pipeline
+from tests.core.telling import Told, analysis, step
+
+
+class _HeldAppender(Appender):
+    """Notes its calls, and makes each wait until it is let go."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        super().__init__(redis, keys, idempotency_window=60, owner_ttl=60)
+        self.calls: list[list[str]] = []
+        self.go = asyncio.Event()
+        self.fails: Exception | None = None
+
+    async def append_to(self, source: Source, events: Sequence[Sealed]) -> list[Published | LogUnavailableError]:
+        self.calls.append([event.event_id for event in events])
+        await self.go.wait()
+        if self.fails is not None:
+            raise self.fails
+        return await super().append_to(source, events)
+
+
+@pytest.fixture
+async def appender(redis_url: str, key_prefix: str) -> AsyncIterator[_HeldAppender]:
+    async with Redis.from_url(redis_url, protocol=2) as redis:
+        yield _HeldAppender(redis, Keys(key_prefix))
+
+
+@pytest.fixture
+def heard() -> list[Exception | None]:
+    return []
+
+
+@pytest.fixture
+async def pipeline(appender: _HeldAppender, heard: list[Exception | None]) -> AsyncIterator[Pipeline]:
+    pipeline = Pipeline(appender, heard.append)
+    yield pipeline
+    await pipeline.close()
+
+
+class _Producers:
+    """Sends events, each as a request of its own."""
+
+    def __init__(self, pipeline: Pipeline, appender: _HeldAppender) -> None:
+        self._pipeline = pipeline
+        self._appender = appender
+
+    async def send(self, event_id: str, told: Told | None = None, **changed: bytes) -> "asyncio.Task[list[Published]]":
+        event = seal((told or step(1)).envelope(event_id))._replace(**changed)
+        task = asyncio.create_task(self._pipeline.append([(self._appender.source_of(event), event)]))
+        await asyncio.sleep(0)  # it waits in the pipeline by now
+        await asyncio.sleep(0)
+        return task  # pyright: ignore[reportReturnType] - errors are for the tests that cause them
+
+
+@pytest.fixture
+def producers(pipeline: Pipeline, appender: _HeldAppender) -> _Producers:
+    return _Producers(pipeline, appender)
+
+
+async def test_what_arrives_during_a_call_leaves_with_the_next(
+    producers: _Producers, appender: _HeldAppender, heard: list[Exception | None]
+) -> None:
+    count = MAX_PER_CALL + 11
+    tasks = [await producers.send(str(number)) for number in range(count)]
+    assert appender.calls == [["0"]]
+    appender.go.set()
+    places = [place for task in tasks for place in await task]
+
+    assert [len(call) for call in appender.calls] == [1, MAX_PER_CALL, 10]
+    assert [place.offset for place in places] == list(range(1, count + 1))
+    assert heard == [None] * 3
+
+
+async def test_the_streams_do_not_wait_for_each_other(producers: _Producers, appender: _HeldAppender) -> None:
+    for number in range(3):
+        await producers.send(f"w{number}")
+        await producers.send(f"f{number}", analysis(1))
+
+    assert appender.calls == [["w0"], ["f0"]]
+    appender.go.set()
+
+
+async def test_a_caller_that_goes_away_takes_nothing_with_it(producers: _Producers, appender: _HeldAppender) -> None:
+    tasks = [await producers.send(str(number)) for number in range(5)]
+    for gone in (tasks[0], tasks[3]):
+        gone.cancel()
+    await asyncio.gather(tasks[0], tasks[3], return_exceptions=True)
+    appender.go.set()
+    places = [(await tasks[number])[0] for number in (1, 2, 4)]
+
+    assert appender.calls == [["0"], ["1", "2", "3", "4"]]
+    assert [place.offset for place in places] == [2, 3, 5]
+    assert not any(place.duplicate for place in places)
+
+
+async def test_a_call_carries_a_bounded_number_of_bytes(producers: _Producers, appender: _HeldAppender) -> None:
+    large = {"data": b"x" * MAX_EVENT_BYTES}
+    tasks = [await producers.send(str(number), **large) for number in range(40)]
+    appender.go.set()
+    await asyncio.gather(*tasks)
+
+    at_once = MAX_BYTES_PER_CALL // MAX_EVENT_BYTES
+    assert [len(call) for call in appender.calls] == [1, at_once, at_once, 39 - 2 * at_once]
+
+
+async def test_when_a_call_fails_all_that_wait_for_the_stream_are_told(
+    producers: _Producers, appender: _HeldAppender, heard: list[Exception | None]
+) -> None:
+    tasks = [await producers.send(str(number)) for number in range(3)]
+    appender.fails = LogUnavailableError("away")
+    appender.go.set()
+    answers = [answer for task in tasks for answer in await task]
+    appender.fails = None
+    [later] = await (await producers.send("later"))
+
+    assert answers == [heard[0]] * 3
+    assert isinstance(heard[0], LogUnavailableError)
+    assert appender.calls == [["0"], ["later"]]
+    assert later.offset == 1
+
+
+async def test_an_error_nobody_thought_of_leaves_no_caller_waiting(
+    producers: _Producers, appender: _HeldAppender
+) -> None:
+    tasks = [await producers.send(str(number)) for number in range(2)]
+    ended: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: ended.append(context))
+    appender.fails = ZeroDivisionError("oops")
+    appender.go.set()
+    answers = [answer for task in tasks for answer in await task]
+    gc.collect()
+
+    assert all("oops" in str(answer) for answer in answers)
+    assert ["oops" in str(context["exception"]) for context in ended] == [True]
+
+
+async def test_closing_tells_who_waits(producers: _Producers, pipeline: Pipeline) -> None:
+    tasks = [await producers.send(str(number)) for number in range(2)]
+    await pipeline.close()
+
+    answers: list[object] = [answer for task in tasks for answer in await task]
+    assert all(isinstance(answer, LogUnavailableError) for answer in answers)
+
+
+@pytest.mark.parametrize("size", [10, MAX_EVENT_BYTES])
+async def test_waiting_events_and_their_bytes_are_bounded(
+    appender: _HeldAppender, pipeline: Pipeline, size: int
+) -> None:
+    fitting = min(MAX_WAITING, MAX_WAITING_BYTES // size)
+    event = seal(step(1).envelope("e"))._replace(data=b"x" * size)
+    source = appender.source_of(event)
+    waiting = asyncio.create_task(pipeline.append([(source, event)] * fitting))
+    await asyncio.sleep(0)
+
+    with pytest.raises(FullPipelineError):
+        await pipeline.append([(source, event)])
+
+    appender.fails = LogUnavailableError("away")
+    appender.go.set()
+    assert len(await waiting) == fitting
+    appender.fails = None
+    [later] = await pipeline.append([(source, event)])
+    assert isinstance(later, Published)
+
+
+async def test_a_lone_event_leaves_at_once_and_a_failed_one_leaves_others_alone(
+    producers: _Producers, appender: _HeldAppender, redis_url: str
+) -> None:
+    """A key of the wrong type is the fault of one topic."""
+    appender.go.set()
+    spoilt = seal(step(1, of="spoilt").envelope("2"))
+    async with Redis.from_url(redis_url) as redis:
+        wrong = appender.source_of(spoilt).owner(spoilt.topic)
+        await redis.rpush(wrong, "text")  # pyright: ignore[reportGeneralTypeIssues]
+        await redis.expire(wrong, 60)
+        appender.go.clear()
+        tasks = [await producers.send(str(number), step(1, of="spoilt" if number == 2 else "w")) for number in range(4)]
+        appender.go.set()
+        answers: list[object] = [answer for task in tasks for answer in await task]
+
+    assert appender.calls == [["0"], ["1", "2", "3"]]
+    assert [isinstance(answer, Published) for answer in answers] == [True, True, False, True]
+    assert "workflow:spoilt" in str(answers[2])
