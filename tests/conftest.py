@@ -10,6 +10,7 @@ from inspect import isawaitable
 from typing import Any, TypeVar, cast, overload
 
 import pytest
+from hypothesis import settings
 from redis import Redis
 
 from core.log.keys import Keys
@@ -23,6 +24,9 @@ NEEDS = {"chromium": "chromium", "nginx": "nginx", "node": "node"}
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 
 T = TypeVar("T")
+
+settings.register_profile("shared machine", deadline=None)  # an example that takes long says nothing here
+settings.load_profile("shared machine")
 
 
 @overload
