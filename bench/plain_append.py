@@ -31,5 +31,4 @@ async def readyz() -> dict[str, str]:
 @app.post("/publish/{topic}", status_code=202)
 async def publish(topic: str, body: Body) -> dict[str, str]:
     """Add the event to a stream."""
-    stream_id = await redis.xadd("plain", {"topic": topic, "data": json.dumps(body.model_dump())})
-    return {"stream_id": stream_id.decode()}
+    return {"stream_id": str(await redis.xadd("plain", {"topic": topic, "data": json.dumps(body.model_dump())}))}

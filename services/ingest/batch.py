@@ -28,7 +28,7 @@ from services.ingest.refusals import CountedRoute, documented, reason_of, too_la
 NDJSON: Final = "application/x-ndjson"
 
 ROOM: Final = 4 * MAX_BATCH_BYTES
-"""Bytes of batches that are held at once, by one process."""
+"""Bytes of batches that one endpoint of a process holds at once."""
 
 SLICE: Final = 2 * MAX_PER_CALL
 """Events that are checked and sent together. Between two slices it is the turn of others."""

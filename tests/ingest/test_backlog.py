@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -133,7 +134,8 @@ async def test_a_quiet_log_is_left_alone(redis_url: str, key_prefix: str) -> Non
     """Some Redis are billed by the command."""
     keys = Keys(key_prefix)
     source: Source = keys.source("workflow:progress", 0)
-    async with _CountedRedis.from_url(redis_url, protocol=2) as redis:
+    at = urlsplit(redis_url)
+    async with _CountedRedis(host=at.hostname or "", port=at.port or 0, protocol=2) as redis:
         backlog = Backlog(redis, keys, limit=10)
 
         async def looks(samples: int) -> bool:

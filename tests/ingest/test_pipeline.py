@@ -59,8 +59,10 @@ class _Producers:
         self._pipeline = pipeline
         self._appender = appender
 
-    async def send(self, event_id: str, told: Told | None = None, **changed: bytes) -> "asyncio.Task[list[Published]]":
-        event = seal((told or step(1)).envelope(event_id))._replace(**changed)
+    async def send(
+        self, event_id: str, told: Told | None = None, data: bytes = b"{}"
+    ) -> "asyncio.Task[list[Published]]":
+        event = seal((told or step(1)).envelope(event_id))._replace(data=data)
         task = asyncio.create_task(self._pipeline.append([(self._appender.source_of(event), event)]))
         await asyncio.sleep(0)  # it waits in the pipeline by now
         await asyncio.sleep(0)
@@ -109,8 +111,8 @@ async def test_a_caller_that_goes_away_takes_nothing_with_it(producers: _Produce
 
 
 async def test_a_call_carries_a_bounded_number_of_bytes(producers: _Producers, appender: _HeldAppender) -> None:
-    large = {"data": b"x" * MAX_EVENT_BYTES}
-    tasks = [await producers.send(str(number), **large) for number in range(40)]
+    large = b"x" * MAX_EVENT_BYTES
+    tasks = [await producers.send(str(number), data=large) for number in range(40)]
     appender.go.set()
     await asyncio.gather(*tasks)
 
