@@ -59,13 +59,13 @@ class Backlog:
             self._rested += 1
             if self._rested < _REST or not any(self._sampled.values()):
                 return
-        counted, self._since, self._asked, self._rested = self._since, Counter(), False, 0
+        counted, self._asked, self._rested = self._since.copy(), False, 0
         try:
             self._sampled = await self._load()
         except RedisError:
-            self._since.update(counted)
             self._asked = True
             return
+        self._since -= counted  # not before: until Redis has answered they are in no sample
         BACKLOG.set(sum(self._sampled.values()))
 
     async def _load(self) -> dict[str, int]:

@@ -93,7 +93,9 @@ async def test_of_a_batch_what_goes_to_a_full_source_may_be_sent_again(client: h
 async def test_documents_are_refused_at_the_door(client: httpx2.AsyncClient) -> None:
     await _fill(client)
 
-    assert _is_backlog(await client.post("/upload", files={"file": ("a.txt", b"text")}))
+    answer = await client.post("/upload", files={"file": ("a.txt", b"text")})
+
+    assert _is_backlog(answer), answer.text
 
 
 async def test_what_was_in_the_log_before_the_start_counts(serve: Serve, log: Log) -> None:
