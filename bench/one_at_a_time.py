@@ -17,8 +17,8 @@ from core.runtime.redis import blocking_options
 from core.views.checkpoints import Checkpoint, Checkpoints
 from core.views.store import ViewStore
 from pipai_contracts.record import StreamId
-from services.projector.projection import Projection
 from services.projector.partition import create_group
+from services.projector.projection import Projection
 
 URL, PREFIX = os.environ["REDIS_URL"], os.environ["KEY_PREFIX"]
 
