@@ -1,0 +1,59 @@
+"""A client of a Redis Cluster that waits between its attempts."""
+
+from typing import Any, Final, cast
+
+from redis.asyncio import RedisCluster
+from redis.asyncio.retry import Retry
+from redis.exceptions import ConnectionError, RedisClusterException  # noqa: A004
+
+_READS_OF_STREAMS: Final = frozenset({"XREAD", "XREADGROUP"})
+
+
+class PatientCluster(RedisCluster):
+    """redis-py's client of a Cluster, mended where a failover would hurt.
+
+    It has pauses between attempts; its errors are the ones other clients raise; and where a stream stands it works
+    out by itself, while redis-py asks a node for each read: a dead one would be asked for ever.
+    """
+
+    def __init__(self, *, patience: Retry, **options: Any) -> None:
+        super().__init__(**options)
+        self._patience = patience
+
+    async def initialize(self, *args: Any, **options: Any) -> "PatientCluster":
+        """Learn which node has which slots.
+
+        Raises:
+            redis.exceptions.ConnectionError: no node answers, which redis-py says with an error of another family.
+        """
+        try:
+            await super().initialize(*args, **options)
+        except RedisClusterException as error:
+            raise ConnectionError(str(error)) from error
+        return self
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send a command to the node that has its key; to a node named by ``target_nodes`` only once.
+
+        Raises:
+            redis.exceptions.RedisError: after the last attempt.
+        """
+        if "target_nodes" in options:
+            return await self._once(*args, **options)
+        return await self._patience.call_with_retry(lambda: self._once(*args, **options), _go_on)
+
+    async def _once(self, *args: Any, **options: Any) -> Any:
+        await self.initialize()
+        try:
+            return await cast("Any", super()).execute_command(*args, **options)
+        except RedisClusterException as error:
+            raise ConnectionError(str(error)) from error
+
+    async def _determine_slot(self, command: str, *args: Any) -> int:
+        if command in _READS_OF_STREAMS:
+            return self.keyslot(args[args.index(b"STREAMS") + 1])
+        return await cast("Any", super())._determine_slot(command, *args)  # noqa: SLF001 - it is our own
+
+
+async def _go_on(_: Exception) -> None:
+    """Nothing to clean up between attempts: the client drops broken connections itself."""
