@@ -1,8 +1,8 @@
 """A Redis of every shape, started once in a test run, and a deployment on it."""
 
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,6 @@ def prefix(shape: Shape) -> Iterator[str]:
                     forever.append(key)
                 redis.delete(key)
     assert not forever, f"keys without a TTL: {sorted(forever)}"
-
-
-@asynccontextmanager
-async def deployment_on(shape: Shape, prefix: str, partitions: int) -> AsyncGenerator[Deployment]:
-    """A deployment on this Redis."""
-    async with deployed(shape.address, prefix, partitions) as deployment:
-        yield deployment
 
 
 @pytest.fixture(params=[1, 4], ids=["1 partition", "4 partitions"])

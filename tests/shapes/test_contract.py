@@ -1,20 +1,19 @@
 """What the system rests on is the same on every Redis it can be given."""
 
-import asyncio
 from typing import Any
 
 import pytest
 
-from core.log.errors import LogUnavailableError
-from core.runtime.redis import EvictingRedisError, refuse_eviction, safe_address
+from core.log.keys import partition_of
+from core.runtime.redis import EvictingRedisError, command_client, refuse_eviction
 from pipai_contracts.ids import Topic
 from services.api.settings import ApiSettings
-from tests.api.conftest import producing, serving
+from tests.api.conftest import producing, projecting, serving
 from tests.conftest import wait_until
 from tests.core.telling import ai, analysis, notice, step, temporal
 from tests.projector.conftest import Deployment
 from tests.shapes.conftest import settings_of
-from tests.shapes.servers import PASSWORD, Shape, connected
+from tests.shapes.servers import Shape, connected
 
 WORKFLOW = Topic("default", "workflow", "w")
 
@@ -64,8 +63,7 @@ async def test_a_feed_is_read_from_a_position_and_a_raised_generation_renames_it
     feed = await deployment.store.read_feed(WORKFLOW, after=1, count=10)
     assert [(item.pos, item.event) for item in feed] == [(2, "workflow_progress"), (3, "workflow_progress")]
 
-    (partition,) = {entry.partition for entry in deployment.keys.sources() if await deployment.redis.exists(entry.key)
-                    and (await deployment.checkpoints.load(entry)).offset} or {0}
+    partition = partition_of(WORKFLOW, deployment.keys.partitions)
     before = (await deployment.store.snapshot(WORKFLOW, partition)).cursor
     await deployment.store.raise_generation(partition)
     after = (await deployment.store.snapshot(WORKFLOW, partition)).cursor
@@ -100,7 +98,7 @@ async def test_a_viewer_is_told_what_happens(shape: Shape, prefix: str) -> None:
     async with (
         serving(ApiSettings(**settings_of(shape, prefix))) as api,
         producing(shape.address, prefix) as producer,
-        _projecting(shape, prefix),
+        projecting(shape.address, prefix),
     ):
         await wait_until(api.ready)
         assert (await api.health())["services"]["redis"] == "healthy"
@@ -111,24 +109,16 @@ async def test_a_viewer_is_told_what_happens(shape: Shape, prefix: str) -> None:
         assert (event.event, event.pos, event.data["progress"]) == ("workflow_progress", 1, 42)
 
 
-def _projecting(shape: Shape, prefix: str) -> Any:
-    from tests.api.conftest import projecting
-
-    return projecting(shape.address, prefix)
-
-
-async def test_a_redis_that_would_throw_events_away_is_refused_whichever_node_it_is(
-    shape: Shape, prefix: str
-) -> None:
-    port = shape.masters()[-1]
-    async with asyncio.timeout(10), _redis(shape) as redis:
-        await refuse_eviction(redis)
-        with connected(port, shape.password) as node:
-            try:
-                node.config_set("maxmemory-policy", "allkeys-lru")
-                node.config_set("maxmemory", "1gb")
-                with pytest.raises(EvictingRedisError, match="allkeys-lru"):
-                    await refuse_eviction(redis)
-            finally:
-                node.config_set("maxmemory", "0")
-                node.config_set("maxmemory-policy", "noeviction")
+async def test_a_redis_that_would_throw_events_away_is_refused_whichever_node_it_is(shape: Shape) -> None:
+    redis = command_client(shape.address)
+    with connected(shape.masters()[-1], shape.password) as node:
+        try:
+            await refuse_eviction(redis)
+            node.config_set("maxmemory-policy", "allkeys-lru")
+            node.config_set("maxmemory", "1gb")
+            with pytest.raises(EvictingRedisError, match="allkeys-lru"):
+                await refuse_eviction(redis)
+        finally:
+            node.config_set("maxmemory", "0")
+            node.config_set("maxmemory-policy", "noeviction")
+            await redis.aclose()
