@@ -9,6 +9,7 @@ in the order they were given, so where that one stands, everything before it doe
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from secrets import token_hex
 from typing import Final, Literal, cast
 
 from redis.asyncio import Redis
@@ -27,7 +28,7 @@ _LOOK_EVERY: Final = 5.0
 
 _LEAVE_WITHIN: Final = 0.5
 
-_LEFT: Final = b"left"
+_LEFT: Final = "left"
 """In place of a history's name: who wrote last has gone in peace, and where this stands all it wrote does too."""
 
 Regression = Literal["lost", "unknown"]
@@ -50,7 +51,8 @@ class Failover:
         self._keys = keys
         self._store = store
         self._newest = store.newest
-        self._seen: dict[int, bytes] = {}
+        self._seen: dict[int, str] = {}
+        self._name = token_hex(6)
         self._hidden = False
 
     @asynccontextmanager
@@ -92,11 +94,11 @@ class Failover:
         regression = await self._judge(partition, history)
         if regression is not None:
             said = "views went back" if regression == "lost" else "views may have gone back"
-            log.error(said, partition=partition, history=history.decode())
+            log.error(said, partition=partition, history=history)
             self._newest.forget(partition)
             await self._store.raise_generation(partition)
         if self._seen.get(partition) != history:  # not before: a failure above would forget what is to be told
-            await self._redis.set(self._keys.history(partition), history)
+            await self._redis.set(self._keys.history(partition), self._signed(history))
             self._seen[partition] = history
         if self._newest.get(partition) is None:
             await self._see_newest(partition)
@@ -110,10 +112,14 @@ class Failover:
         """
         seen = self._seen.pop(partition, None)
         self._newest.forget(partition)
-        if seen is not None and await self._redis.get(self._keys.history(partition)) == seen:
+        # Another that follows by now has signed: its writes are not over.
+        if seen is not None and await self._redis.get(self._keys.history(partition)) == self._signed(seen).encode():
             await self._redis.set(self._keys.history(partition), _LEFT)
 
-    async def _judge(self, partition: int, history: bytes) -> Regression | None:
+    def _signed(self, history: str) -> str:
+        return f"{history} {self._name}"
+
+    async def _judge(self, partition: int, history: str) -> Regression | None:
         newest = self._newest.get(partition)
         if newest is not None and newest.overtaken:
             return "lost"
@@ -122,8 +128,9 @@ class Failover:
                 return None
             if newest is not None:
                 return None if await self._stands(partition, newest) else "lost"
-        stored = await self._redis.get(self._keys.history(partition))
-        if stored in {history, _LEFT} or not await self._redis.exists(self._keys.changes(partition)):
+        stored = cast("bytes | None", await self._redis.get(self._keys.history(partition)))
+        last_seen = stored.decode().partition(" ")[0] if stored is not None else None
+        if last_seen in {history, _LEFT} or not await self._redis.exists(self._keys.changes(partition)):
             return None
         return "unknown"
 
@@ -139,11 +146,11 @@ class Failover:
         if reply:
             self._newest.seen(partition, _change(cast("_Row", reply[0])))
 
-    async def _history(self, partition: int) -> bytes | None:
+    async def _history(self, partition: int) -> str | None:
         """The name of the history the partition's node has; None where Redis does not tell."""
         try:
             answer = await ask_holder(self._redis, self._keys.history(partition), "INFO", "replication")
-            return str(answer["master_replid"]).encode()
+            return str(answer["master_replid"])
         except (ResponseError, KeyError) as error:
             if isinstance(error, ResponseError) and not _is_refused(error):
                 raise
