@@ -6,7 +6,6 @@ from typing import Any, Final, cast
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import (
     ClusterDownError,
@@ -21,6 +20,7 @@ from core.runtime.redis_address import RedisAddress, parse_address
 from core.runtime.redis_address import safe_address as safe_address  # noqa: PLC0414 - the rest need not know of two modules
 from core.runtime.redis_cluster import PatientCluster
 from core.runtime.redis_packing import PackingConnection
+from core.runtime.redis_sentinel import MasterOfSentinels, Sentinels
 
 _HEALS_BY_ITSELF: Final[list[type[RedisError]]] = [
     ConnectionError,  # a Redis that still loads its data too
@@ -89,15 +89,6 @@ def _cluster_client(where: RedisAddress, retry: Retry, options: dict[str, Any]) 
     )
 
 
-class _MasterOfSentinels(Redis):
-    """A client of the master that sentinels name, which closes its connections to them as well."""
-
-    async def aclose(self, close_connection_pool: bool | None = None) -> None:
-        await super().aclose(close_connection_pool)
-        pool = cast("SentinelConnectionPool", self.connection_pool)
-        await cast("Any", pool.sentinel_manager).aclose()
-
-
 def _sentinel_client(where: RedisAddress, options: dict[str, Any]) -> Redis:
     of_sentinels: dict[str, Any] = {
         **where.sentinel_options,
@@ -107,8 +98,8 @@ def _sentinel_client(where: RedisAddress, options: dict[str, Any]) -> Redis:
         "socket_connect_timeout": 1,
         "retry": Retry(NoBackoff(), retries=0),
     }
-    sentinel = Sentinel(where.nodes, sentinel_kwargs=of_sentinels, **where.options, **options)
-    return sentinel.master_for(where.service, redis_class=_MasterOfSentinels)
+    sentinels = Sentinels(where.nodes, sentinel_kwargs=of_sentinels, **where.options, **options)
+    return sentinels.master_for(where.service, redis_class=MasterOfSentinels)
 
 
 async def ask_masters(client: Redis, *command: str) -> list[Any]:

@@ -2,11 +2,27 @@
 
 from typing import Any, Final, cast
 
+from redis._parsers import AsyncCommandsParser
 from redis.asyncio import RedisCluster
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.exceptions import ConnectionError, RedisClusterException  # noqa: A004
 
 _READS_OF_STREAMS: Final = frozenset({"XREAD", "XREADGROUP"})
+
+
+class _CommandsAskedOnce(AsyncCommandsParser):
+    """What commands there are, asked of one node once.
+
+    redis-py asks again with every look at who has which slots. The answer is long, and reading it took a quarter of a
+    core while a master was away.
+    """
+
+    async def initialize(self, node: ClusterNode | None = None) -> None:
+        if self.commands and node is not None:
+            self.node = node
+        else:
+            await super().initialize(node)
 
 
 class PatientCluster(RedisCluster):
@@ -19,6 +35,7 @@ class PatientCluster(RedisCluster):
     def __init__(self, *, patience: Retry, **options: Any) -> None:
         super().__init__(**options)
         self._patience = patience
+        self.commands_parser = _CommandsAskedOnce()
 
     async def initialize(self, *args: Any, **options: Any) -> "PatientCluster":
         """Learn which node has which slots.
