@@ -6,7 +6,7 @@ from redis._parsers import AsyncCommandsParser
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
-from redis.exceptions import ConnectionError, RedisClusterException  # noqa: A004
+from redis.exceptions import ConnectionError, RedisClusterException, SlotNotCoveredError  # noqa: A004
 
 _READS_OF_STREAMS: Final = frozenset({"XREAD", "XREADGROUP"})
 
@@ -61,9 +61,13 @@ class PatientCluster(RedisCluster):
 
     async def _once(self, *args: Any, **options: Any) -> Any:
         await self.initialize()
+        return await cast("Any", super()).execute_command(*args, **options)
+
+    async def _determine_nodes(self, *args: Any, **options: Any) -> list[ClusterNode]:
         try:
-            return await cast("Any", super()).execute_command(*args, **options)
-        except RedisClusterException as error:
+            return await cast("Any", super())._determine_nodes(*args, **options)  # noqa: SLF001 - it is our own
+        except SlotNotCoveredError as error:
+            self._initialize = True  # else the slot would stay without a node when it has one again
             raise ConnectionError(str(error)) from error
 
     async def _determine_slot(self, command: str, *args: Any) -> int:
