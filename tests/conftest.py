@@ -18,7 +18,7 @@ from services.standalone import checks
 from services.standalone.embedded import redis_server, temporal_server
 from tests.docker_redis import docker_redis
 
-NEEDS = {"chromium": "chromium", "nginx": "nginx", "node": "node", "redis_server": "redis-server"}
+NEEDS = {"chromium": "chromium", "nginx": "nginx", "node": "node"}
 """Marker → the program that tests with this marker drive."""
 
 LEFT_OUT = pytest.StashKey[Counter[str]]()

@@ -39,9 +39,7 @@ def start_once(tmp_path_factory: pytest.TempPathFactory) -> Generator[Callable[[
         yield start
 
 
-@pytest.fixture(
-    params=[pytest.param(name, marks=[pytest.mark.redis_server] if "TLS" in name else []) for name in SHAPES]
-)
+@pytest.fixture(params=SHAPES)
 def shape(start_once: Callable[[str], Shape], request: pytest.FixtureRequest) -> Shape:
     """Each shape in turn. Tests leave it as it was."""
     return start_once(request.param)

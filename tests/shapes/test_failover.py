@@ -107,8 +107,8 @@ async def _everything_is_followed(deployment: Deployment) -> bool:
 
 
 def _holder(shape: Shape, deployment: Deployment) -> int:
-    """The port of a master that has views, and in a Cluster sources too, so it must be missed."""
-    key = deployment.keys.changes(0)
+    """The port of a master that has part of the log, so it must be missed."""
+    key = deployment.source().key
     for port in shape.masters():
         with connected(port, shape.password) as node, suppress(RedisError):
             if node.exists(key):
