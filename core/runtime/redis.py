@@ -19,7 +19,7 @@ from redis.exceptions import (
 from core.runtime.redis_address import RedisAddress, parse_address
 from core.runtime.redis_address import safe_address as safe_address  # noqa: PLC0414 - the rest need not know of two modules
 from core.runtime.redis_cluster import PatientCluster
-from core.runtime.redis_packing import PackingConnection
+from core.runtime.redis_packing import PackingConnection, PackingMasterConnection
 from core.runtime.redis_sentinel import MasterOfSentinels, Sentinels
 
 _HEALS_BY_ITSELF: Final[list[type[RedisError]]] = [
@@ -98,6 +98,8 @@ def _sentinel_client(where: RedisAddress, options: dict[str, Any]) -> Redis:
         "socket_connect_timeout": 1,
         "retry": Retry(NoBackoff(), retries=0),
     }
+    if "ssl" not in where.options:
+        options["connection_class"] = PackingMasterConnection
     sentinels = Sentinels(where.nodes, sentinel_kwargs=of_sentinels, **where.options, **options)
     return sentinels.master_for(where.service, redis_class=MasterOfSentinels)
 

@@ -8,6 +8,8 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.exceptions import ConnectionError, RedisClusterException, SlotNotCoveredError  # noqa: A004
 
+from core.runtime.redis_packing import PackingConnection
+
 _READS_OF_STREAMS: Final = frozenset({"XREAD", "XREADGROUP"})
 
 
@@ -36,6 +38,9 @@ class PatientCluster(RedisCluster):
         super().__init__(**options)
         self._patience = patience
         self.commands_parser = _CommandsAskedOnce()
+        if not options.get("ssl"):
+            # What nodes are found from now on connect with; the constructor takes no class.
+            self.connection_kwargs["connection_class"] = PackingConnection
 
     async def initialize(self, *args: Any, **options: Any) -> "PatientCluster":
         """Learn which node has which slots.
