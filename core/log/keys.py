@@ -109,6 +109,10 @@ class Keys:
         """Counter: raised when the partition lost data or went back."""
         return f"{self.prefix}:generation:{{{partition}}}"
 
+    def history(self, partition: int) -> str:
+        """String: the replication id of the master that was last seen with the partition's views."""
+        return f"{self.prefix}:replid:{{{partition}}}"
+
     def dead(self, source: Source) -> str:
         """Stream: the source's dead letters. In the source's slot, so that one script redrives them."""
         return f"{source.companion}:dead"
@@ -151,4 +155,5 @@ class Keys:
             allowed |= {source.key, source.offset, self.dead(source), self.parked(source)}
         for partition in range(self.partitions):
             allowed |= {self.changes(partition), self.checkpoint(partition), self.generation(partition)}
+            allowed.add(self.history(partition))
         return key in allowed

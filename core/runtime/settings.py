@@ -6,8 +6,10 @@ Each service adds its own in a subclass. Names are the environment variables' na
 from typing import Annotated, Literal, Self
 from urllib.parse import quote, urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core.runtime.redis_address import parse_address
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 
@@ -18,11 +20,19 @@ MetricsPort = Annotated[int, Field(description="Port of /metrics; 0 takes a free
 class Settings(BaseSettings):
     """What every process of a deployment has to agree on."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False)
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        case_sensitive=False,
+        hide_input_in_errors=True,  # what was given may be a password
+    )
 
     redis_url: Annotated[
         SecretStr | None,
-        Field(description="Redis to use: redis://, rediss:// (TLS). Wins over the Upstash pair."),
+        Field(
+            description="Redis to use: redis://, redis+cluster://, redis+sentinel://, each with rediss for TLS; "
+            "docs/guides/redis.md has the forms. Wins over the Upstash pair."
+        ),
     ] = None
     upstash_redis_rest_url: Annotated[
         str | None,
@@ -63,6 +73,13 @@ class Settings(BaseSettings):
     temporal_task_queue: Annotated[
         str, Field(description="Task queue of the document analysis worker.", min_length=1)
     ] = "pipai-documents"
+
+    @field_validator("redis_url")
+    @classmethod
+    def _can_be_connected_to(cls, redis_url: SecretStr | None) -> SecretStr | None:
+        if redis_url is not None:
+            parse_address(redis_url.get_secret_value())
+        return redis_url
 
     @model_validator(mode="after")
     def _upstash_pair(self) -> Self:

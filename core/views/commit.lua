@@ -7,7 +7,7 @@
 --   then per view: topic path, version folded on, version it is now, position folded on, epoch, first, heard, state,
 --   number of events,
 --   then per event: name, data, stream id
--- Returns per view 1 (committed) or 0 (moved on meanwhile); or, with nothing written, 'generation' when that is
+-- Returns the number of the newest change, then per view 1 (committed) or 0 (moved on meanwhile); or, with nothing written, 'generation' when that is
 -- another by now, 'went back' when this partition's own checkpoint is older than the one the events follow
 
 local changes, generation = KEYS[1], KEYS[2]
@@ -62,4 +62,5 @@ for i = 1, views do
   at = at + 3 * events
 end
 
+table.insert(outcome, 1, change)
 return outcome

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import compress
 from typing import Any, Final, NamedTuple, cast
 
 from pydantic_core import from_json, to_json
@@ -12,6 +13,7 @@ from core.log.keys import Keys, Source
 from core.runtime.lua import load_script
 from core.views.errors import GenerationChangedError, ViewsWentBackError
 from core.views.folds import decode_state, encode_state
+from core.views.newest import NewestChanges
 from core.views.stored import Snapshot, Stored, Update, epoch_of, unheard_of
 from pipai_contracts.cursor import START, Cursor
 from pipai_contracts.ids import Topic
@@ -44,6 +46,7 @@ class ViewStore:
         self._keys = keys
         self._feed_length = feed_length
         self._ttl = ttl
+        self.newest = NewestChanges()
         self._commit = load_script(redis, __file__, "commit.lua")
         self._raise = load_script(redis, __file__, "raise.lua")
 
@@ -111,7 +114,9 @@ class ViewStore:
         if isinstance(outcome, bytes):
             error = GenerationChangedError if outcome == b"generation" else ViewsWentBackError
             raise error(f"view partition {partition}")
-        return [bool(written) for written in outcome]
+        newest, *written = outcome
+        self.newest.written(partition, newest, list(compress(updates, written)))
+        return [bool(one) for one in written]
 
     async def generation(self, partition: int) -> int:
         """The partition's generation; 0 until something was lost."""

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from core.runtime.clock import now
+from core.runtime.redis import ask_masters
 from core.runtime.temporal import LazyTemporal, temporal_reachable
 from pipai_contracts.health import ServiceStatus, StreamHealth
 from services.api import metrics
@@ -41,7 +42,7 @@ class HealthCheck:
     async def _check_redis(self) -> ServiceStatus:
         try:
             async with asyncio.timeout(_ANSWER_WITHIN):
-                await self._redis.ping()
+                await ask_masters(self._redis, "PING")
         except (RedisError, TimeoutError, OSError):
             return "unhealthy"
         return "healthy"

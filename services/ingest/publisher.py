@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from core.log.append import Appender
 from core.log.errors import LogUnavailableError
 from core.runtime.logs import get_logger
-from core.runtime.redis import EvictingRedisError, refuse_eviction
+from core.runtime.redis import EvictingRedisError, ask_masters, refuse_eviction
 from pipai_contracts.envelope import Envelope
 from pipai_contracts.publish import Published
 from pipai_contracts.sealed import Sealed, seal
@@ -43,7 +43,7 @@ class Publisher:
         try:
             async with asyncio.timeout(TIMEOUT):
                 if self._keeps_events:
-                    await self._redis.ping()  # pyright: ignore[reportUnknownMemberType, reportGeneralTypeIssues]
+                    await ask_masters(self._redis, "PING")
                 else:
                     await refuse_eviction(self._redis)
                     self._keeps_events = True

@@ -11,6 +11,7 @@ from core.log.keys import GROUP, Keys, Source
 from core.log.read import read_entries
 from core.log.trim import Trimmer
 from core.runtime.logs import get_logger
+from core.runtime.redis import ask_holder
 from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints
 from core.views.errors import ViewsWentBackError
 from pipai_contracts.record import StreamId
@@ -119,7 +120,7 @@ class Follower:
         oldest = await read_entries(self._redis, self.source, after=checkpoint.stream_id, count=1)
         lag = 0.0
         if oldest:
-            seconds, micros = await self._redis.time()
+            seconds, micros = await ask_holder(self._redis, self.source.key, "TIME")
             lag = max(seconds + micros / 1e6 - oldest[0].stream_id.milliseconds / 1e3, 0.001)
         metrics.LAG_SECONDS.labels(self.source.name).set(lag)
         return oldest[0].stream_id if oldest else None

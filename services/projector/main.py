@@ -2,19 +2,18 @@
 
 import asyncio
 import gc
-import logging
 import signal
 import sys
 from contextlib import AsyncExitStack
 
 import uvloop
-from faststream.redis import RedisBroker
 from redis.exceptions import RedisError
 
 from core.log.keys import Keys
 from core.runtime.logs import configure_logging, get_logger
 from core.runtime.metrics import PortBusyError, metrics_server
-from core.runtime.redis import EvictingRedisError, blocking_options, command_client, safe_address
+from core.runtime.redis import EvictingRedisError, command_client, safe_address
+from services.projector.broker import stream_broker
 from services.projector.lease import Leases
 from services.projector.projector import Projector
 from services.projector.settings import ProjectorSettings
@@ -24,9 +23,7 @@ def build(settings: ProjectorSettings, stack: AsyncExitStack, leases: type[Lease
     """A projector with its own connections, which close with the stack; ``leases`` says how it shares the work."""
     redis = command_client(settings.redis_address())
     stack.push_async_callback(redis.aclose)
-    broker = RedisBroker(
-        settings.redis_address(), logger=logging.getLogger("faststream"), **blocking_options(settings.stream_block_time)
-    )
+    broker = stream_broker(settings.redis_address(), settings.stream_block_time)
     keys = Keys(settings.key_prefix, settings.stream_partitions)
     return Projector(settings, redis, broker, leases(redis, keys, seconds=settings.lease_seconds))
 

@@ -15,6 +15,11 @@ LOST: Final = Counter(
 REGRESSED: Final = Counter(
     "pipai_log_regressions_total", "Times the log, or the views of it, went back to an earlier state.", ["source"]
 )
+VIEWS_REGRESSED: Final = Counter(
+    "pipai_view_regressions_total",
+    "Times views went back with a new master (lost), or may have and nobody can tell (unknown).",
+    ["reason"],
+)
 MOVED: Final = Counter("pipai_moved_views_total", "Views another projector wrote first, folded again.")
 CAUGHT_UP: Final = Counter(
     "pipai_caught_up_events_total", "Events read from the log because the group did not deliver them.", ["source"]

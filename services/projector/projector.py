@@ -17,6 +17,7 @@ from core.runtime.logs import get_logger
 from core.runtime.redis import refuse_eviction
 from core.runtime.tasks import running
 from core.views.checkpoints import Checkpoints
+from core.views.failover import Failover, Regression
 from core.views.store import ViewStore
 from services.projector import metrics
 from services.projector.follower import Follower
@@ -52,6 +53,7 @@ class Projector:
         self._keys = Keys(settings.key_prefix, settings.stream_partitions)
         store = ViewStore(redis, self._keys, feed_length=settings.stream_max_entries, ttl=settings.view_ttl)
         self._projection = Projection(self._keys, store, DeadLetters(redis, self._keys))
+        self._failover = Failover(redis, self._keys, store)
         self._checkpoints = Checkpoints(redis, self._keys)
         self._trimmer = Trimmer(redis, max_entries=settings.stream_max_entries)
         self._turns = Turns()
@@ -132,7 +134,7 @@ class Projector:
     async def _hold(self, number: int, holding: _Holding) -> None:
         """Follow a partition until it is left; then, and not before, another may claim it."""
         try:
-            async with holding.partition.following():
+            async with self._failover.watching(number, _count_regression), holding.partition.following():
                 await holding.leave.wait()
             if holding.release:
                 await self._hand_over(number)
@@ -189,3 +191,7 @@ class Projector:
             batch=settings.projector_batch,
             block_ms=settings.stream_block_time,
         )
+
+
+def _count_regression(regression: Regression) -> None:
+    metrics.VIEWS_REGRESSED.labels(regression).inc()

@@ -1,0 +1,81 @@
+"""What the clients do beyond redis-py's own."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from core.runtime.lua import Script
+from core.runtime.redis import ask_masters, blocking_client, command_client
+from core.runtime.redis_sentinel import Sentinels
+from services.standalone.embedded import next_free_port
+
+
+class Sentinel:
+    """A sentinel that is slow to answer, or gone."""
+
+    def __init__(self, *, there: bool) -> None:
+        self.there = there
+        self.asked = 0
+
+    async def sentinel_masters(self) -> dict[str, Any]:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if not self.there:
+            raise RedisConnectionError("gone")
+        return {
+            "main": {
+                "ip": "10.0.0.1",
+                "port": 1,
+                "is_master": True,
+                "is_sdown": False,
+                "is_odown": False,
+                "num-other-sentinels": 2,
+            }
+        }
+
+    async def aclose(self) -> None:
+        self.asked = -1
+
+
+async def test_many_who_look_for_the_master_at_once_ask_once_and_no_sentinel_is_forgotten() -> None:
+    sentinels = Sentinels([])
+    those: list[Any] = [Sentinel(there=False), Sentinel(there=True), Sentinel(there=True)]
+    sentinels.sentinels = list(those)
+
+    places = await asyncio.gather(*(sentinels.discover_master("main") for _ in range(15)))
+
+    assert set(places) == {("10.0.0.1", 1)}
+    assert set(sentinels.sentinels) == set(those)
+    assert [one.asked for one in those] == [1, 1, 0]
+    await sentinels.aclose()
+    assert [one.asked for one in those] == [-1, -1, -1]
+
+
+@pytest.mark.parametrize("form", ["redis://{}", "redis+cluster://{}", "redis+sentinel://{}/main"])
+async def test_a_redis_that_is_away_is_a_lost_connection_whatever_its_shape(form: str) -> None:
+    address = form.format(f"127.0.0.1:{next_free_port(0)}")
+    for client in (command_client(address), blocking_client(address, 100)):
+        with pytest.raises(RedisConnectionError):
+            await client.get("x")
+        with pytest.raises(RedisConnectionError):
+            await ask_masters(client, "PING")
+        with pytest.raises(RedisConnectionError):
+            await _transact(client)
+        await client.aclose()
+
+
+async def _transact(client: Redis) -> None:
+    async with client.pipeline(transaction=True) as pipe:
+        pipe.get("x")
+        await pipe.execute()
+
+
+async def test_a_node_that_does_not_know_a_script_gets_its_text(redis_url: str) -> None:
+    async with Redis.from_url(redis_url, protocol=2) as redis:
+        script = Script(redis, "return {KEYS[1], ARGV[1]}")
+        await redis.script_flush()
+        assert await script(keys=["{a}"], args=[b"\xff"]) == [b"{a}", b"\xff"]
+        assert await script(keys=["{a}"], args=[1]) == [b"{a}", b"1"]

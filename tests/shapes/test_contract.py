@@ -1,0 +1,124 @@
+"""What the system rests on is the same on every Redis it can be given."""
+
+from typing import Any, cast
+
+import pytest
+
+from core.log.keys import partition_of
+from core.runtime.redis import EvictingRedisError, command_client, refuse_eviction
+from pipai_contracts.ids import Topic
+from services.api.settings import ApiSettings
+from tests.api.conftest import producing, projecting, serving
+from tests.conftest import wait_until
+from tests.core.telling import ai, analysis, notice, step, temporal
+from tests.projector.conftest import Deployment
+from tests.shapes.conftest import settings_of
+from tests.shapes.servers import Shape, connected
+
+WORKFLOW = Topic("default", "workflow", "w")
+
+
+async def test_an_event_is_appended_once_and_its_repeat_gets_the_first_answer(deployment: Deployment) -> None:
+    envelopes = [step(1).by("ada").envelope("one"), step(2).by("eve").envelope("two"), notice("hi").envelope("three")]
+    first = await deployment.appender.append(envelopes)
+    again = await deployment.appender.append(envelopes)
+
+    assert [one.duplicate for one in first] == [False] * 3
+    assert again == [one.model_copy(update={"duplicate": True}) for one in first]
+    entries: Any = await deployment.redis.xrange(first[0].stream)
+    assert [fields[b"user"] for _, fields in entries] == [b"ada", b"ada"]
+
+
+async def test_an_ai_event_goes_to_who_owns_its_workflow_though_that_stands_in_another_slot(
+    deployment: Deployment,
+) -> None:
+    await deployment.publish(step(1).by("ada"))
+    (published,) = await deployment.publish(ai("word"))
+    ((_, fields),) = cast("Any", await deployment.redis.xrange(published.stream))
+    assert fields[b"user"] == b"ada"
+
+
+async def test_every_view_is_a_fresh_fold_of_the_log(deployment: Deployment) -> None:
+    """All sources at once, in batches and one by one, with two projectors that know nothing of each other."""
+    async with deployment.projecting(), deployment.projecting():
+        for number in range(6):
+            told = [step(10 * number, of=f"w{one}").by(f"u{one % 3}") for one in range(8)]
+            told += [analysis(10 * number, of=f"f{one}").by("ada") for one in range(4)]
+            told += [ai("word ", of="w1"), notice(f"n{number}"), temporal("running", of="w2")]
+            await deployment.publish(*told)
+        assert await deployment.settled() == 8 + 4 + 4
+        await wait_until(lambda: _nothing_is_pending(deployment))
+
+    assert await deployment.generations() == [0] * deployment.keys.partitions
+
+
+async def _nothing_is_pending(deployment: Deployment) -> bool:
+    return not any([await deployment.pending(source) for source in deployment.keys.sources()])
+
+
+async def test_a_feed_is_read_from_a_position_and_a_raised_generation_renames_it(deployment: Deployment) -> None:
+    async with deployment.projecting():
+        await deployment.publish(step(1), step(2), step(3))
+        await deployment.settled()
+    feed = await deployment.store.read_feed(WORKFLOW, after=1, count=10)
+    assert [(item.pos, item.event) for item in feed] == [(2, "workflow_progress"), (3, "workflow_progress")]
+
+    partition = partition_of(WORKFLOW, deployment.keys.partitions)
+    before = (await deployment.store.snapshot(WORKFLOW, partition)).cursor
+    await deployment.store.raise_generation(partition)
+    after = (await deployment.store.snapshot(WORKFLOW, partition)).cursor
+    assert (before.pos, after.pos) == (3, 3)
+    assert before.epoch != after.epoch
+
+
+async def test_a_source_is_trimmed_below_its_checkpoint(deployment: Deployment) -> None:
+    async with deployment.projecting(stream_max_entries=5):
+        for number in range(3):
+            await deployment.publish(*(step(number) for _ in range(110)))
+            (published,) = await deployment.publish(step(number))
+            await wait_until(lambda: _shorter(deployment, published.stream))  # noqa: B023 - it is waited for
+
+
+async def _shorter(deployment: Deployment, stream: str) -> bool:
+    return int(await deployment.redis.xlen(stream)) <= 111
+
+
+async def test_what_no_view_can_take_is_parked(deployment: Deployment) -> None:
+    async with deployment.projecting():
+        (published,) = await deployment.publish(step(1))
+        source = next(source for source in deployment.keys.sources() if source.key == published.stream)
+        await deployment.redis.xadd(source.key, {"hello": "world"})
+        await deployment.publish(step(2))
+        assert await deployment.settled() == 1
+    (letter,) = await deployment.letters(source)
+    assert letter[b"original:hello"] == b"world"
+
+
+async def test_a_viewer_is_told_what_happens(shape: Shape, prefix: str) -> None:
+    async with (
+        serving(ApiSettings(**settings_of(shape, prefix))) as api,
+        producing(shape.address, prefix) as producer,
+        projecting(shape.address, prefix),
+    ):
+        await wait_until(api.ready)
+        assert (await api.health())["services"]["redis"] == "healthy"
+        async with api.watching("/stream/workflow/w") as stream:
+            await stream.next()
+            await producer.progress("w", 42)
+            event = await stream.next()
+        assert (event.event, event.pos, event.data["progress"]) == ("workflow_progress", 1, 42)
+
+
+async def test_a_redis_that_would_throw_events_away_is_refused_whichever_node_it_is(shape: Shape) -> None:
+    redis = command_client(shape.address)
+    with connected(shape.masters()[-1], shape.password) as node:
+        try:
+            await refuse_eviction(redis)
+            node.config_set("maxmemory-policy", "allkeys-lru")
+            node.config_set("maxmemory", "1gb")
+            with pytest.raises(EvictingRedisError, match="allkeys-lru"):
+                await refuse_eviction(redis)
+        finally:
+            node.config_set("maxmemory", "0")
+            node.config_set("maxmemory-policy", "noeviction")
+            await redis.aclose()
