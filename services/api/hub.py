@@ -18,7 +18,7 @@ from core.views.stored import Snapshot
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
 from services.api import metrics
-from services.api.changes import change_of, topic_of
+from services.api.changes import change_of, is_rebuilt, topic_of
 from services.api.subscription import Signal, Subscription
 
 _READ: Final = 1_000
@@ -148,6 +148,10 @@ class Hub:
     def _hand_out(self, topic: Topic, fields: dict[bytes, bytes]) -> None:
         viewers = self._topics.get(topic)
         if not viewers:
+            return
+        if is_rebuilt(fields):
+            for subscription in viewers:
+                subscription.offer("lost")
             return
         change = change_of(fields)
         for subscription in viewers:
