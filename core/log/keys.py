@@ -153,6 +153,11 @@ class Keys:
         """String: what every process of the deployment has to agree on, see `core.log.layout`."""
         return f"{self.prefix}:layout"
 
+    @property
+    def repartitioning(self) -> str:
+        """String: which program repartitions the deployment just now."""
+        return f"{self.prefix}:repartitioning"
+
     def is_permanent(self, key: str) -> bool:
         """Whether a key may live without a TTL: there are few of these, and each is bounded."""
         allowed = {self.watched, self.layout}

@@ -4,11 +4,12 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 from redis.asyncio import Redis
 
 from core.log.keys import Keys, partition_of
+from core.log.scan import keys_beginning
 from core.runtime.settings import Settings
 from core.views.rebuild import Difference, Fresh, Live, differences, heard_sources, why_unverifiable
 from core.views.replace import ViewReplacer
@@ -19,8 +20,6 @@ from services.admin.selection import Selection
 
 _SETTLE_TRIES: Final = 20
 """Looks at a view whose latest commit has no checkpoint yet, until it is taken as it is: its projector is dead."""
-
-_SCAN: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +94,11 @@ class Comparer:
 async def viewed_topics(redis: Redis, keys: Keys) -> AsyncIterator[Topic]:
     """The topics that have a view; while views come and go, one may be named twice or not at all."""
     start = f"{keys.prefix}:view:{{"
-    scan = cast("AsyncIterator[bytes]", redis.scan_iter(match=f"{_literal(start)}*", count=_SCAN))
-    async for key in scan:
-        partition, _, path = key.decode()[len(start) :].partition("}:")
+    async for key in keys_beginning(redis, start):
+        partition, _, path = key[len(start) :].partition("}:")
         try:
             topic = Topic.parse(path)
         except ValueError:
             continue
         if partition == str(partition_of(topic, keys.partitions)):
             yield topic
-
-
-def _literal(text: str) -> str:
-    """The text as a pattern of SCAN that matches nothing else."""
-    return "".join(f"\\{character}" if character in "*?[]^\\" else character for character in text)
