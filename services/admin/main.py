@@ -17,12 +17,14 @@ from core.runtime.settings import Settings
 from services.admin.command import REFUSED, Command, Deployment, RefusedError
 from services.admin.dead import DEAD
 from services.admin.rebuild import REBUILD
+from services.admin.repartition import REPARTITION
 from services.admin.verify import VERIFY
 
 COMMANDS: Final[tuple[Command, ...]] = (
     DEAD,
     VERIFY,
     REBUILD,
+    REPARTITION,
 )
 
 
