@@ -93,7 +93,7 @@ class Live:
     @property
     def exists(self) -> bool:
         """Whether the topic has a view."""
-        return self.version != "0"
+        return bool(self.version)
 
 
 class Difference(NamedTuple):

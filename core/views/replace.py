@@ -50,7 +50,9 @@ class ViewReplacer:
         for _ in range(_CURRENT_TRIES):
             version, feed, checkpoints, generation = await self._look_around(topic)
             stored = (await self._store.load([topic])).get(topic)
-            if stored is not None and str(stored.version) != version:
+            if stored is not None and version and not stored.version:
+                stored = None  # a field of it is missing
+            if stored is not None and stored.version != version:
                 continue
             heard = {} if stored is None else stored.heard
             reached = {source: max(at, heard.get(source, at)) for source, at in checkpoints.items()}
@@ -74,7 +76,7 @@ class ViewReplacer:
             with suppress(ValueError):  # one that was broken by hand says nothing; the projector begins anew there
                 checkpoints[source.decode()] = StreamId.parse(copy.partition(b" ")[2])
         ends = [StreamId.parse(rows[0][0]).milliseconds if rows else 0 for rows in (first, last)]
-        return (version or b"0").decode(), FeedEnds(length, *ends), checkpoints, int(generation or 0)
+        return (version or b"").decode(), FeedEnds(length, *ends), checkpoints, int(generation or 0)
 
     async def replace(self, live: Live, fresh: Fresh) -> bool:
         """Put ``fresh`` in the place of ``live``; False when the view moved on meanwhile, and nothing was changed.
@@ -86,6 +88,7 @@ class ViewReplacer:
         """
         topic, keys = fresh.topic, self._keys
         staged = keys.staged_feed(topic)
+        name = f"rebuilt-{secrets.token_hex(8)}"
         await self._stage_feed(staged, fresh)
         partition = partition_of(topic, keys.partitions)
         return bool(
@@ -94,11 +97,12 @@ class ViewReplacer:
                 args=[
                     live.generation,
                     live.version,
+                    name,
                     CHANGES_LENGTH,
                     self._ttl,
                     topic.path,
                     fresh.pos,
-                    mark_first(fresh.first, secrets.token_hex(4)),
+                    mark_first(fresh.first, name),
                     to_json({source: str(stream_id) for source, stream_id in fresh.heard.items()}),
                     encode_state(fresh.state),
                 ],

@@ -38,8 +38,8 @@ def spread(state: UserState, tenant: str, new: Keys, moved: Moved) -> UserState:
         if source in _RUNS:
             for name, runs in _by_partition(olds, source, tenant, new, moved).items():
                 part = parts.get(name) or SourceState(updated=updated)
-                parts[name] = part.model_copy(update=runs)
-    return state.model_copy(update={"sources": dict(sorted(parts.items()))})
+                parts[name] = part.changed(**runs)
+    return state.changed(sources=dict(sorted(parts.items())))
 
 
 def _sum(counts: list[Counts]) -> Counts:
@@ -54,7 +54,7 @@ def _by_partition(
     found: dict[str, dict[str, dict[str, RunState]]] = {}
     for state, bound in bounds.items():
         runs = [
-            (key, run.model_copy(update={"at": moved.get((name, StreamId(*run.at)), run.at)}))
+            (key, run._replace(at=moved.get((name, StreamId(*run.at)), run.at)))
             for name, part in olds.items()
             for key, run in cast("dict[str, RunState]", getattr(part, state)).items()
         ]

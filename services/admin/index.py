@@ -6,12 +6,12 @@ from typing import Any, Final, cast
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from core.log.dead import DeadLetters
 from core.log.entry import Entry, decode
 from core.log.errors import UndecodableEntryError
 from core.log.keys import Keys, Source
 from core.log.read import entries_of, read_entries
 from core.views.checkpoints import Checkpoint, Checkpoints
-from core.views.folds import topics_of
 from core.views.rebuild import Fresh, LogState, heard_sources
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, StreamId
@@ -36,8 +36,7 @@ class LogIndex:
         self._whole_since: dict[str, StreamId] = {}
         self._newest: dict[str, StreamId] = {}
         self._events: dict[Topic, list[tuple[StreamId, str]]] = {}
-        self._parked: set[tuple[str, StreamId]] = set()
-        self._letters_read: dict[str, StreamId] = {}
+        self._dead = DeadLetters(redis, keys)
 
     @property
     def topics(self) -> list[Topic]:
@@ -47,7 +46,7 @@ class LogIndex:
     async def read_up_to(self, reached: Mapping[str, StreamId]) -> None:
         """Read on, at least up to these positions.
 
-        As far as a checkpoint is, every event is in its views or among the dead letters; so these are read last.
+        As far as a checkpoint is, every event is in its views or was parked: who is in no view is known by then.
         """
         behind = [name for name, at in reached.items() if name in self._scanned and at > self._scanned[name].stream_id]
         if not behind:
@@ -56,8 +55,6 @@ class LogIndex:
         for name in behind:
             target = max(checkpoints[name], Checkpoint(0, reached[name]), key=_at)
             await self._read_source(self._sources[name], target)
-        for name in behind:
-            await self._read_letters(self._sources[name])
 
     async def read_projected(self) -> None:
         """Read on up to the checkpoints."""
@@ -83,7 +80,7 @@ class LogIndex:
         events = sorted(
             (stream_id, name)
             for stream_id, name in self._events.get(topic, ())
-            if stream_id <= reached.get(name, BEGINNING) and (name, stream_id) not in self._parked
+            if stream_id <= reached.get(name, BEGINNING)
         )
         for start in range(0, len(events), _PAGE):
             page = events[start : start + _PAGE]
@@ -109,12 +106,14 @@ class LogIndex:
         scanned = self._scanned[source.name]
         expected, after = scanned.offset + 1, scanned.stream_id
         while entries := await read_entries(self._redis, source, after=after, upto=target.stream_id, count=_PAGE):
+            parked = await self._dead.parked_among(source, entries)
             for entry in entries:
                 if entry.offset:
                     if entry.offset != expected:
                         self._whole_since[source.name] = entry.stream_id
                     expected = entry.offset + 1
-                self._note(source, entry)
+                if entry.stream_id not in parked:
+                    self._note(source, entry)
             after = entries[-1].stream_id
         if target.offset >= expected:  # what stood at the end is gone
             self._whole_since[source.name] = StreamId(target.stream_id.milliseconds, target.stream_id.sequence + 1)
@@ -122,12 +121,8 @@ class LogIndex:
         self._scanned[source.name] = Checkpoint(expected - 1, target.stream_id)
 
     def _note(self, source: Source, entry: Entry) -> None:
-        redriven = entry.fields.get(b"redriven")
-        if redriven is not None:  # it is the same event once more: the first one is in no view
-            name, _, stream_id = redriven.decode().rpartition(" ")
-            self._parked.add((name, StreamId.parse(stream_id)))
         try:
-            topics = topics_of(decode(source, entry))
+            topics = decode(source, entry).topics
         except UndecodableEntryError:
             return
         for topic in topics:
@@ -143,18 +138,6 @@ class LogIndex:
                 return BEGINNING
             raise
         return StreamId.parse(about["last-generated-id"])
-
-    async def _read_letters(self, source: Source) -> None:
-        key = self._keys.dead(source)
-        while True:
-            after = self._letters_read.get(source.name, BEGINNING)
-            reply = await self._redis.xrange(key, min=f"({after}", count=_PAGE)
-            letters = cast("list[tuple[bytes, dict[bytes, bytes]]]", reply)
-            if not letters:
-                return
-            for letter_id, fields in letters:
-                self._parked.add((source.name, StreamId.parse(fields.get(b"stream_id", letter_id))))
-            self._letters_read[source.name] = StreamId.parse(letters[-1][0])
 
 
 def _at(checkpoint: Checkpoint) -> StreamId:

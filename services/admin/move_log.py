@@ -3,20 +3,21 @@
 import heapq
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from core.log.dead import DeadLetters
 from core.log.entry import Entry, decode
 from core.log.errors import UndecodableEntryError
 from core.log.keys import GROUP, SOURCES, Keys, Source, partition_of
 from core.log.read import read_entries
 from core.log.staging import staged
 from core.views.checkpoints import Checkpoint
-from core.views.folds import topics_of
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, StreamId
+from pipai_contracts.upcast import NewerVersionError
 from services.admin.progress import Progress
 
 _PAGE: Final = 50
@@ -38,6 +39,15 @@ class Ledger:
     events: int = 0
 
 
+class _Found(NamedTuple):
+    """An entry of an old stream, the topics that hear of it, and whether it is among the dead letters, or was."""
+
+    source: Source
+    entry: Entry
+    topics: list[Topic]
+    parked: bool
+
+
 @dataclass(slots=True)
 class _Stream:
     """A new source stream while it is being written. ``jump``: something is missing before its next entry."""
@@ -47,6 +57,7 @@ class _Stream:
     newest: StreamId = BEGINNING
     jump: bool = False
     page: list[tuple[StreamId, dict[bytes, bytes]]] = field(default_factory=list[tuple[StreamId, dict[bytes, bytes]]])
+    parked: list[StreamId] = field(default_factory=list[StreamId])
 
 
 class LogMover:
@@ -73,12 +84,12 @@ class LogMover:
         olds = [self._old.source(name, partition) for partition in range(self._old.partitions)]
         streams = [_Stream(self._new.source(name, partition)) for partition in range(self._new.partitions)]
         expected = dict.fromkeys(olds, 1)
-        async for source, entry, topics in _merged(self._redis, olds):
-            if entry.offset:
-                if entry.offset != expected[source]:
+        async for found in self._merged(olds):
+            if found.entry.offset:
+                if found.entry.offset != expected[found.source]:
                     _note_hole(streams)
-                expected[source] = entry.offset + 1
-            await self._deal(source, entry, topics, streams)
+                expected[found.source] = found.entry.offset + 1
+            await self._deal(found, streams)
             self._progress.step()
         newest = BEGINNING
         for source in olds:
@@ -88,7 +99,37 @@ class LogMover:
         for stream in streams:
             await self._finish(stream, newest)
 
-    async def _deal(self, source: Source, entry: Entry, topics: list[Topic], streams: list[_Stream]) -> None:
+    async def _merged(self, sources: list[Source]) -> AsyncIterator[_Found]:
+        """All entries of the streams in the order of their ids.
+
+        Those of one id come in the order of their topics' ids: a user's list has them so as well.
+        """
+        readers = [self._entries(source) for source in sources]
+        heads: list[tuple[StreamId, str, int, _Found]] = []
+
+        async def advance(number: int) -> None:
+            found = await anext(readers[number], None)
+            if found is not None:
+                topic_id = found.topics[0].id if found.topics else ""
+                heapq.heappush(heads, (found.entry.stream_id, topic_id, number, found))
+
+        for number in range(len(readers)):
+            await advance(number)
+        while heads:
+            _, _, number, found = heapq.heappop(heads)
+            yield found
+            await advance(number)
+
+    async def _entries(self, source: Source) -> AsyncIterator[_Found]:
+        dead, after = DeadLetters(self._redis, self._old), BEGINNING
+        while page := await read_entries(self._redis, source, after=after, count=_PAGE):
+            parked = await dead.parked_among(source, page)
+            for entry in page:
+                yield _Found(source, entry, _topics(source, entry), entry.stream_id in parked)
+            after = page[-1].stream_id
+
+    async def _deal(self, found: _Found, streams: list[_Stream]) -> None:
+        source, entry, topics, parked = found
         partition = partition_of(topics[0], self._new.partitions) if topics else source.partition % len(streams)
         stream = streams[partition]
         new_id = max(entry.stream_id, StreamId(stream.newest.milliseconds, stream.newest.sequence + 1))
@@ -101,6 +142,8 @@ class LogMover:
             fields[b"offset"] = str(stream.offset).encode()
         stream.newest = new_id
         stream.page.append((new_id, fields))
+        if parked:
+            stream.parked.append(new_id)
         for user in topics:
             if user.kind == "user":
                 self.ledger.users.setdefault(user, set()).add(stream.source.name)
@@ -112,8 +155,11 @@ class LogMover:
         async with self._redis.pipeline(transaction=False) as pipe:
             for stream_id, fields in stream.page:
                 pipe.xadd(staged(stream.source.key), cast("dict[Any, Any]", fields), id=str(stream_id))
+            for stream_id in stream.parked:
+                pipe.zadd(staged(self._new.parked(stream.source)), {str(stream_id): stream_id.milliseconds})
             await pipe.execute()
         stream.page.clear()
+        stream.parked.clear()
 
     async def _finish(self, stream: _Stream, newest: StreamId) -> None:
         """Write the rest, the counter, and make sure that no later event gets an id that was used before."""
@@ -155,39 +201,9 @@ def _note_hole(streams: list[_Stream]) -> None:
 def _topics(source: Source, entry: Entry) -> list[Topic]:
     """The entry's own topic, then its owner's; none for what was never an event."""
     try:
-        return topics_of(decode(source, entry))
-    except UndecodableEntryError:
+        return list(decode(source, entry).topics)
+    except (UndecodableEntryError, NewerVersionError):
         try:
             return [Topic.parse(f"{entry.fields[b'tenant'].decode()}:{entry.fields[b'topic'].decode()}")]
         except (KeyError, ValueError):
             return []
-
-
-async def _merged(redis: Redis, sources: list[Source]) -> AsyncIterator[tuple[Source, Entry, list[Topic]]]:
-    """All entries of the streams in the order of their ids, with their topics.
-
-    Those of one id come in the order of their topics' ids: a user's list has them so as well.
-    """
-    readers = [_entries(redis, source) for source in sources]
-    heads: list[tuple[StreamId, str, int, Entry, list[Topic]]] = []
-
-    async def advance(number: int) -> None:
-        entry = await anext(readers[number], None)
-        if entry is not None:
-            topics = _topics(sources[number], entry)
-            heapq.heappush(heads, (entry.stream_id, topics[0].id if topics else "", number, entry, topics))
-
-    for number in range(len(readers)):
-        await advance(number)
-    while heads:
-        _, _, number, entry, topics = heapq.heappop(heads)
-        yield sources[number], entry, topics
-        await advance(number)
-
-
-async def _entries(redis: Redis, source: Source) -> AsyncIterator[Entry]:
-    after = BEGINNING
-    while page := await read_entries(redis, source, after=after, count=_PAGE):
-        for entry in page:
-            yield entry
-        after = page[-1].stream_id

@@ -72,7 +72,6 @@ async def delete_old(redis: Redis, prefix: str) -> None:
             await _delete(redis, keys_beginning(redis, start))
     for name in _VIEW_DATA:
         await _delete(redis, keys_beginning(redis, f"{prefix}:{name}:{{"))
-    await _delete(redis, keys_beginning(redis, f"{prefix}:dead:"))
 
 
 async def place_staged(redis: Redis, prefix: str) -> None:

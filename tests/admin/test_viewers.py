@@ -1,5 +1,7 @@
 """Who watches a view while it is rebuilt is told, and nobody else is."""
 
+import uuid
+
 from pydantic_core import from_json, to_json
 
 from pipai_contracts.ids import Topic
@@ -13,7 +15,7 @@ async def damage(producer: Producer, workflow_id: str) -> None:
     key = producer.keys.view(Topic.parse(f"default:workflow:{workflow_id}"))
     state = from_json((await producer.redis.hget(key, "state")) or b"")
     await producer.redis.hset(key, "state", to_json({**state, "progress": 1}))
-    await producer.redis.hincrby(key, "version", 1)
+    await producer.redis.hset(key, "version", f"planted-{uuid.uuid4().hex}")
 
 
 async def test_a_viewer_of_a_rebuilt_view_gets_the_state_and_goes_on(
