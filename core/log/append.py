@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from core.log.errors import LogUnavailableError
 from core.log.keys import Keys, Source
+from core.log.layout import check_layout
 from core.runtime.lua import load_script
 from pipai_contracts.envelope import Envelope
 from pipai_contracts.publish import Published
@@ -34,6 +35,18 @@ class Appender:
     def source_of(self, event: Sealed) -> Source:
         """Where the event is appended."""
         return self._keys.source_of(event.type, event.topic)
+
+    async def check_layout(self) -> None:
+        """Check that events are appended where the deployment reads them; see `core.log.layout`.
+
+        Raises:
+            LayoutError: the deployment has another number of partitions.
+            LogUnavailableError: Redis did not answer.
+        """
+        try:
+            await check_layout(self._redis, self._keys)
+        except RedisError as error:
+            raise LogUnavailableError(f"cannot read the layout: {error}") from error
 
     async def append(self, envelopes: Sequence[Envelope]) -> list[Published]:
         """Append the events in their order; those of one topic stay in order.

@@ -97,6 +97,10 @@ class Keys:
         """Stream: the topic's own ordered history, ids ``<pos>-0``."""
         return f"{self.prefix}:feed:{{{partition_of(topic, self.partitions)}}}:{topic.path}"
 
+    def staged_feed(self, topic: Topic) -> str:
+        """Stream: a feed that is being written to take the place of the topic's."""
+        return f"{self.prefix}:staged-feed:{{{partition_of(topic, self.partitions)}}}:{topic.path}"
+
     def changes(self, partition: int) -> str:
         """Stream: every feed entry of the partition, ids consecutive; what api processes follow."""
         return f"{self.prefix}:changes:{{{partition}}}"
@@ -148,9 +152,19 @@ class Keys:
         """String: until when the watcher has told which Temporal workflows closed."""
         return f"{self.prefix}:watched"
 
+    @property
+    def layout(self) -> str:
+        """String: what every process of the deployment has to agree on, see `core.log.layout`."""
+        return f"{self.prefix}:layout"
+
+    @property
+    def repartitioning(self) -> str:
+        """String: which program repartitions the deployment just now."""
+        return f"{self.prefix}:repartitioning"
+
     def is_permanent(self, key: str) -> bool:
         """Whether a key may live without a TTL: there are few of these, and each is bounded."""
-        allowed = {self.watched}
+        allowed = {self.watched, self.layout}
         for source in self.sources():
             allowed |= {source.key, source.offset, self.dead(source), self.parked(source)}
         for partition in range(self.partitions):

@@ -33,7 +33,7 @@ from pipai_contracts.views import (
     UserView,
 )
 
-_MAX_ENDED: Final = 100
+MAX_ENDED: Final = 100
 
 
 class RunState(NamedTuple):
@@ -155,7 +155,7 @@ def _place(part: SourceState, key: str, run: RunState) -> SourceState:
     """The run put last among the active or the ended; what is over the bound is forgotten."""
     active, ended, counts = _without(part.active, key), _without(part.ended, key), part.counts
     if run.status in TERMINAL:
-        ended = _with_last(ended, key, run, _MAX_ENDED)
+        ended = _with_last(ended, key, run, MAX_ENDED)
         counts = counts.changed(**{run.status: getattr(counts, run.status) + 1})
     else:
         active = _with_last(active, key, run, MAX_LISTED)

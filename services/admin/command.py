@@ -32,9 +32,13 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command: its arguments, and what carries it out and returns the exit code."""
+    """A command: its arguments, and what carries it out and returns the exit code.
+
+    ``guarded``: it is refused when ``STREAM_PARTITIONS`` here is not the deployment's.
+    """
 
     name: str
     help: str
     add_arguments: Callable[[ArgumentParser], None]
     carry_out: Callable[[Deployment, Namespace], Awaitable[int]]
+    guarded: bool = True

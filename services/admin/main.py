@@ -11,12 +11,21 @@ from redis.exceptions import RedisError
 
 from core.log.errors import LogError
 from core.log.keys import Keys
+from core.log.layout import check_layout
 from core.runtime.redis import command_client, safe_address
 from core.runtime.settings import Settings
 from services.admin.command import REFUSED, Command, Deployment, RefusedError
 from services.admin.dead import DEAD
+from services.admin.rebuild import REBUILD
+from services.admin.repartition import REPARTITION
+from services.admin.verify import VERIFY
 
-COMMANDS: Final[tuple[Command, ...]] = (DEAD,)
+COMMANDS: Final[tuple[Command, ...]] = (
+    DEAD,
+    VERIFY,
+    REBUILD,
+    REPARTITION,
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -44,6 +53,8 @@ async def _carry_out(command: Command, settings: Settings, chosen: argparse.Name
     redis = command_client(settings.redis_address())
     deployment = Deployment(settings, redis, Keys(settings.key_prefix, settings.stream_partitions))
     try:
+        if command.guarded:
+            await check_layout(redis, deployment.keys)
         return await command.carry_out(deployment, chosen)
     except RefusedError as error:
         sys.stderr.write(f"{error}\n")

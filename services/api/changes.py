@@ -24,8 +24,13 @@ class Change(NamedTuple):
 
 def topic_of(fields: dict[bytes, bytes]) -> Topic | None:
     """The topic an entry of the change feed is about; None for one that raises the generation."""
-    path = fields.get(b"topic")
+    path = fields.get(b"topic", fields.get(b"rebuilt"))
     return None if path is None else Topic.parse(path.decode())
+
+
+def is_rebuilt(fields: dict[bytes, bytes]) -> bool:
+    """Whether the entry says that the topic's view was replaced as a whole: its positions begin anew."""
+    return b"rebuilt" in fields
 
 
 def change_of(fields: dict[bytes, bytes]) -> Change:

@@ -3,14 +3,16 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, cast
 
 import anyio
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from core.log.keys import Keys, partition_of
+from core.log.layout import check_layout
 from core.runtime.logs import get_logger
 from core.runtime.tasks import running
 from core.views.store import ViewStore
@@ -18,13 +20,16 @@ from core.views.stored import Snapshot
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
 from services.api import metrics
-from services.api.changes import change_of, topic_of
+from services.api.changes import change_of, is_rebuilt, topic_of
 from services.api.subscription import Signal, Subscription
 
 _READ: Final = 1_000
 _RETRY_SECONDS: Final = 0.5
 _SNAPSHOT_SECONDS: Final = 5.0
 """Seconds a viewer waits for a state; the client's own retries on a Redis that hangs take three times as long."""
+
+_LAYOUT_SECONDS: Final = 2.0
+"""Seconds the start waits for a Redis that does not answer."""
 
 log = get_logger()
 
@@ -90,7 +95,14 @@ class Hub:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Follow the change feed while the block lasts."""
+        """Follow the change feed while the block lasts.
+
+        Raises:
+            LayoutError: the deployment has another number of partitions.
+        """
+        with suppress(RedisError, TimeoutError):  # one that is away is asked again before it is followed
+            async with asyncio.timeout(_LAYOUT_SECONDS):
+                await check_layout(self._redis, self._keys)
         readers = [self._follow(partition) for partition in range(self._keys.partitions)]
         async with running(*readers, self._announce_shutdown()):
             yield
@@ -103,6 +115,7 @@ class Hub:
         while True:
             try:
                 if partition not in self._positions:
+                    await check_layout(self._redis, self._keys)
                     self._positions[partition] = await self._end(partition)
                     # Who joined meanwhile may have missed what came before this end.
                     self._signal_partition(partition, "lost")
@@ -148,6 +161,10 @@ class Hub:
     def _hand_out(self, topic: Topic, fields: dict[bytes, bytes]) -> None:
         viewers = self._topics.get(topic)
         if not viewers:
+            return
+        if is_rebuilt(fields):
+            for subscription in viewers:
+                subscription.offer("lost")
             return
         change = change_of(fields)
         for subscription in viewers:

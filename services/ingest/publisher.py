@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from logging import DEBUG
+from typing import Final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from core.log.append import Appender
 from core.log.errors import LogUnavailableError
+from core.log.layout import LayoutError
 from core.runtime.logs import get_logger
 from core.runtime.redis import EvictingRedisError, ask_masters, refuse_eviction
 from pipai_contracts.envelope import Envelope
@@ -17,6 +19,9 @@ from pipai_contracts.sealed import Sealed, seal
 from services.ingest.backlog import Backlog, FullBacklogError
 from services.ingest.metrics import events_counter
 from services.ingest.pipeline import TIMEOUT, Answer, Pipeline
+
+_UNFIT: Final = (EvictingRedisError, LayoutError)
+"""What keeps ingest from working on this Redis until somebody changes a setting."""
 
 _log = get_logger()
 
@@ -39,6 +44,7 @@ class Publisher:
         Raises:
             LogUnavailableError: Redis does not answer.
             EvictingRedisError: Redis would throw events away.
+            LayoutError: the deployment has another number of partitions.
         """
         try:
             async with asyncio.timeout(TIMEOUT):
@@ -46,8 +52,9 @@ class Publisher:
                     await ask_masters(self._redis, "PING")
                 else:
                     await refuse_eviction(self._redis)
+                    await self._appender.check_layout()
                     self._keeps_events = True
-        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+        except (RedisError, LogUnavailableError, OSError) as error:  # TimeoutError is an OSError
             self._went_away(error)
             raise LogUnavailableError(f"Redis does not answer: {error}") from error
         self._came_back()
@@ -72,13 +79,14 @@ class Publisher:
 
         Raises:
             EvictingRedisError: Redis would throw events away.
+            LayoutError: the deployment has another number of partitions.
         """
         self._debugging = _log.is_enabled_for(DEBUG)
         try:
             await self.check()
         except LogUnavailableError:
             return
-        except EvictingRedisError as error:
+        except _UNFIT as error:
             _log.error("stream ingest does not start on this Redis", reason=str(error))
             raise
 
@@ -88,7 +96,7 @@ class Publisher:
             await self.check()
         except LogUnavailableError:
             return "Redis does not answer"
-        except EvictingRedisError as error:
+        except _UNFIT as error:
             return str(error)
         return None
 
@@ -147,7 +155,7 @@ class Publisher:
     async def _check_now(self) -> None:
         try:
             await self.check()
-        except EvictingRedisError as error:
+        except _UNFIT as error:
             self._went_away(error)
             raise LogUnavailableError(str(error)) from error
 

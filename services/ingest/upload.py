@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from core.documents import DocumentError, UnsupportedError
 from core.log.errors import LogUnavailableError
+from core.log.layout import LayoutError
 from core.runtime.problems import ProblemError
 from core.runtime.redis import EvictingRedisError
 from core.runtime.storage import FileTooLargeError
@@ -119,7 +120,7 @@ def _refusal(error: Exception, max_bytes: int) -> ProblemError | None:
             refusal = invalid_field("body.file", str(error))
         case LogUnavailableError():
             refusal = unavailable(error)
-        case EvictingRedisError():
+        case LayoutError() | EvictingRedisError():
             refusal = log_away()
         case TemporalAwayError():
             refusal = temporal_away(str(error))

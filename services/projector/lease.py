@@ -21,10 +21,14 @@ log = get_logger()
 
 
 class Share(NamedTuple):
-    """What a projector holds now, and which of these it should hand over to one that has fewer."""
+    """What a projector holds now, and which of these it should hand over to one that has fewer.
+
+    ``was_away``: Redis did not know it any more.
+    """
 
     held: frozenset[int]
     give: int | None
+    was_away: bool
 
 
 class Leases:
@@ -62,7 +66,7 @@ class Leases:
         self._standing = "back" if self._back_for else "known"
         for key in deleted:
             log.error("key of projectors was of another type and was deleted", key=key.decode())
-        return Share(frozenset(held), None if give < 0 else give)
+        return Share(frozenset(held), None if give < 0 else give, bool(was_away))
 
     async def release(self, partition: int) -> None:
         """Give a lease back, so that another can claim it when it asks next.

@@ -10,6 +10,7 @@ import uvloop
 from redis.exceptions import RedisError
 
 from core.log.keys import Keys
+from core.log.layout import LayoutError
 from core.runtime.logs import configure_logging, get_logger
 from core.runtime.metrics import PortBusyError, metrics_server
 from core.runtime.redis import EvictingRedisError, command_client, safe_address
@@ -55,7 +56,7 @@ def main() -> int:
     configure_logging("projector", settings)
     try:
         uvloop.run(_serve(settings))
-    except (RedisError, EvictingRedisError, PortBusyError) as error:
+    except (RedisError, EvictingRedisError, LayoutError, PortBusyError) as error:
         get_logger().error("stream projector stops", reason=str(error))
         return 1
     return 0

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from core.log.dead import DeadLetters
 from core.log.keys import Keys
+from core.log.layout import check_layout, keep_layout
 from core.log.trim import Trimmer
 from core.runtime.logs import get_logger
 from core.runtime.redis import refuse_eviction
@@ -77,8 +78,10 @@ class Projector:
 
         Raises:
             redis.exceptions.RedisError: Redis cannot be reached at the start.
+            LayoutError: the deployment has another number of partitions.
         """
         await refuse_eviction(self._redis)
+        await check_layout(self._redis, self._keys)
         await self._broker.start()
         try:
             await self._ask()
@@ -107,6 +110,8 @@ class Projector:
     async def _ask(self) -> None:
         """Renew and claim, then begin and end what has to be; that goes on while it is asked again."""
         share = await self._leases.share(sorted(self.held))
+        if share.was_away:  # so may Redis have been: a start on an empty one must not set another layout
+            await keep_layout(self._redis, self._keys)
         metrics.HELD.set(len(share.held))
         for number in share.held - self._holdings.keys():
             self._gain(number)

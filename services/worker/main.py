@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 from temporalio.envconfig import ClientConnectConfig
 
+from core.log.layout import LayoutError
 from core.runtime.logs import configure_logging, get_logger
 from core.runtime.metrics import PortBusyError, metrics_server
 from core.runtime.temporal import temporal_target
@@ -22,6 +23,7 @@ async def _serve(settings: WorkerSettings, target: ClientConnectConfig) -> None:
     async with AsyncExitStack() as stack:
         stack.enter_context(metrics_server(settings.metrics_host, settings.metrics_port, ready=lambda: missing))
         activities = compose_activities(settings, stack)
+        await activities.publisher.begin()
         working = asyncio.create_task(wait_for_temporal(target))
         stopped = asyncio.create_task(stopping.wait())
         await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -45,7 +47,7 @@ def main() -> int:
         return 2
     try:
         asyncio.run(_serve(settings, target))
-    except (PortBusyError, ValueError) as error:
+    except (PortBusyError, LayoutError, ValueError) as error:
         get_logger().error("worker stops", reason=str(error))
         return 1
     return 0

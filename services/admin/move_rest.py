@@ -1,0 +1,227 @@
+"""Making what goes with the log and the views of another layout, under staged names, each key by itself."""
+
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from pydantic_core import from_json, to_json
+from redis.asyncio import Redis
+
+from core.log.keys import SOURCES, Keys, Source, partition_of
+from core.log.scan import keys_beginning
+from core.log.staging import staged
+from core.views.folds import decode_state, encode_state
+from core.views.rebuild import heard_sources
+from core.views.spread import spread
+from core.views.user import UserState
+from pipai_contracts.ids import Topic
+from pipai_contracts.record import BEGINNING, StreamId
+from services.admin.move_log import Ledger
+from services.admin.progress import Progress
+
+_PAGE: Final = 100
+
+_SUBJECTS: Final = {
+    b"workflow_progress": ("workflow:progress", "workflow_id"),
+    b"temporal_status": ("workflow:progress", "workflow_id"),
+    b"analysis_progress": ("analysis:progress", "file_id"),
+    b"ai_progress": ("ai:progress", "workflow_id"),
+    b"notification": ("notifications", "user_id"),
+}
+"""Event → its source stream, and the field with the id that says which partition."""
+
+
+class RestMover:
+    """Copies owners, ids of repeated events, dead letters, views and feeds of ``old`` to staged ones of ``new``."""
+
+    def __init__(self, redis: Redis, old: Keys, new: Keys, ledger: Ledger, progress: Progress) -> None:
+        self._redis = redis
+        self._old = old
+        self._new = new
+        self._ledger = ledger
+        self._progress = progress
+        self.views = 0
+        self.letters = 0
+        self.unreadable: list[Topic] = []
+
+    async def copy(self) -> None:
+        """Copy everything but the log itself; that was copied before, and ``ledger`` tells of it."""
+        for source in self._old.sources():
+            await self._copy_letters(source)
+        beginnings = {f"{source.companion}:": source for source in self._old.sources()}
+        for start in (f"{self._old.prefix}:", f"{{{self._old.prefix}:"):
+            async for key in keys_beginning(self._redis, start):
+                await self._copy_key(key, beginnings)
+        await self._write_checkpoints()
+
+    async def _copy_key(self, key: str, beginnings: dict[str, Source]) -> None:
+        if key.startswith(f"{self._old.prefix}:view:{{"):
+            topic = _topic_in(key)
+            if topic is not None and self._old.view(topic) == key:
+                await self._copy_view(topic)
+                self._progress.step()
+            return
+        start = next((start for start in beginnings if key.startswith(start)), None)
+        if start is None:
+            return
+        kind, _, rest = key.removeprefix(start).partition(":")
+        if kind == "owner":
+            await self._copy_owner(key, beginnings[start], rest)
+        elif kind == "seen":
+            await self._copy_seen(key, beginnings[start], rest)
+
+    async def _copy_owner(self, key: str, source: Source, path: str) -> None:
+        topic = Topic.parse(path)
+        await self._copy_string(key, self._twin(source, topic).owner(topic), lambda value: value)
+
+    async def _copy_seen(self, key: str, source: Source, rest: str) -> None:
+        """The answer a repeat of the event gets: where it stands now."""
+        length, _, text = rest.partition(":")
+        path, event_id = text[: int(length)], text[int(length) + 1 :]
+        topic = Topic.parse(path)
+        twin = self._twin(source, topic)
+        stored = cast("bytes | None", await self._redis.get(key))
+        if stored is None:
+            return
+        old_id, _, offset = stored.partition(b" ")
+        new_id = self._moved(source.name, StreamId.parse(old_id))
+        found = cast("list[Any]", await self._redis.xrange(staged(twin.key), min=str(new_id), max=str(new_id)))
+        offset = found[0][1].get(b"offset", offset) if found else offset
+        await self._copy_string(key, twin.seen(topic, event_id), lambda _: f"{new_id} {offset.decode()}".encode())
+
+    async def _copy_string(self, key: str, new_key: str, change: Callable[[bytes], bytes]) -> None:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.get(key)
+            pipe.pttl(key)
+            value, milliseconds = cast("tuple[bytes | None, int]", await pipe.execute())
+        if value is not None and milliseconds != 0:
+            await self._redis.set(staged(new_key), change(value), px=milliseconds if milliseconds > 0 else None)
+
+    async def _copy_letters(self, source: Source) -> None:
+        after = BEGINNING
+        while True:
+            reply = await self._redis.xrange(self._old.dead(source), min=f"({after}", count=_PAGE)
+            letters = cast("list[tuple[bytes, dict[bytes, bytes]]]", reply)
+            if not letters:
+                return
+            for letter_id, fields in letters:
+                await self._copy_letter(source, StreamId.parse(letter_id), fields)
+            after = StreamId.parse(letters[-1][0])
+
+    async def _copy_letter(self, source: Source, letter_id: StreamId, fields: dict[bytes, bytes]) -> None:
+        """The letter under its own id, or the next one where another partition's letter has that."""
+        stream_id = StreamId.parse(fields.get(b"stream_id", str(letter_id).encode()))
+        try:
+            path = f"{fields[b'original:tenant'].decode()}:{fields[b'original:topic'].decode()}"
+            twin = self._twin(source, Topic.parse(path))
+        except (KeyError, ValueError):
+            twin = self._new.source(_stream_of(source.name), source.partition % self._new.partitions)
+        key = staged(self._new.dead(twin))
+        newest = cast("list[Any]", await self._redis.xrevrange(key, count=1))
+        last = StreamId.parse(newest[0][0]) if newest else BEGINNING
+        new_id = max(letter_id, StreamId(last.milliseconds, last.sequence + 1))
+        moved: dict[Any, Any] = {**fields, b"stream_id": str(self._moved(source.name, stream_id))}
+        await self._redis.xadd(key, moved, id=str(new_id))
+        self.letters += 1
+
+    async def _copy_view(self, topic: Topic) -> None:
+        old = self._old.view(topic)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hgetall(old)
+            pipe.pttl(old)
+            fields, milliseconds = cast("tuple[dict[bytes, bytes], int]", await pipe.execute())
+        if not fields or milliseconds == 0:
+            return
+        fields[b"state"] = self._spread(topic, fields.get(b"state", b""))
+        fields[b"heard"] = to_json(self._heard(topic))
+        fields[b"first"] = self._first(topic, fields.get(b"first", b""))
+        key = staged(self._new.view(topic))
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(key, mapping=cast("dict[Any, Any]", fields))
+            if milliseconds > 0:
+                pipe.pexpire(key, milliseconds)
+            await pipe.execute()
+        await self._copy_feed(topic)
+        self.views += 1
+
+    def _spread(self, topic: Topic, stored: bytes) -> bytes:
+        if topic.kind != "user":
+            return stored
+        try:
+            state = decode_state("user", stored)
+        except ValueError:
+            self.unreadable.append(topic)
+            return stored
+        if not isinstance(state, UserState):
+            raise TypeError("the state of a user is a UserState")
+        return encode_state(spread(state, topic.tenant, self._new, self._ledger.ids))
+
+    def _heard(self, topic: Topic) -> dict[str, str]:
+        """Everything is projected: the view has heard all that a source has of it."""
+        names = [source.name for source in heard_sources(self._new, topic)]
+        if topic.kind == "user":
+            names = [name for name in names if name in self._ledger.users.get(topic, set())]
+        checkpoints = self._ledger.checkpoints
+        return {name: str(checkpoints[name].stream_id) for name in names if name in checkpoints}
+
+    def _first(self, topic: Topic, first: bytes) -> bytes:
+        stream_id, mark, rest = first.partition(b" ")
+        if not stream_id:
+            return first
+        for source in heard_sources(self._old, topic):
+            moved = self._ledger.ids.get((source.name, StreamId.parse(stream_id)))
+            if moved is not None:
+                return str(moved).encode() + mark + rest
+        return first
+
+    async def _copy_feed(self, topic: Topic) -> None:
+        old, new, after = self._old.feed(topic), staged(self._new.feed(topic)), BEGINNING
+        milliseconds = int(await self._redis.pttl(old))
+        while page := cast("list[Any]", await self._redis.xrange(old, min=f"({after}", count=_PAGE)):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for entry_id, fields in page:
+                    pipe.xadd(new, self._feed_entry(topic, fields), id=entry_id.decode())
+                if milliseconds > 0:
+                    pipe.pexpire(new, milliseconds)
+                await pipe.execute()
+            after = StreamId.parse(page[-1][0])
+
+    def _feed_entry(self, topic: Topic, fields: dict[bytes, bytes]) -> dict[Any, Any]:
+        """The entry, with where its event stands in the log now."""
+        if not self._ledger.ids or fields.get(b"event") not in _SUBJECTS:
+            return cast("dict[Any, Any]", fields)
+        stream, id_field = _SUBJECTS[fields[b"event"]]
+        subject = cast("dict[str, Any]", from_json(fields[b"data"])).get(id_field, "")
+        partition = partition_of(Topic(topic.tenant, "workflow", str(subject)), self._old.partitions)
+        stream_id = self._moved(self._old.source(stream, partition).name, StreamId.parse(fields[b"stream_id"]))
+        return {**fields, b"stream_id": str(stream_id)}
+
+    async def _write_checkpoints(self) -> None:
+        """Everything is projected; a generation above all there were makes every old cursor one of another epoch."""
+        copies = [await self._redis.get(self._old.generation(p)) for p in range(self._old.partitions)]
+        generation = max(int(cast("bytes | None", copy) or 0) for copy in copies) + 1
+        checkpoints = {name: f"{offset} {stream_id}" for name, (offset, stream_id) in self._ledger.checkpoints.items()}
+        for partition in range(self._new.partitions):
+            await self._redis.set(staged(self._new.generation(partition)), generation)
+            if checkpoints:
+                mapping = cast("dict[Any, Any]", checkpoints)
+                await self._redis.hset(staged(self._new.checkpoint(partition)), mapping=mapping)
+
+    def _twin(self, source: Source, topic: Topic) -> Source:
+        """The source of the new layout that has the topic's events of this stream."""
+        return self._new.source(_stream_of(source.name), partition_of(topic, self._new.partitions))
+
+    def _moved(self, source: str, stream_id: StreamId) -> StreamId:
+        return self._ledger.ids.get((source, stream_id), stream_id)
+
+
+def _stream_of(source: str) -> str:
+    """The stream that a source is a partition of."""
+    return next(stream for stream in SOURCES if source == stream or source.startswith(f"{stream}:"))
+
+
+def _topic_in(key: str) -> Topic | None:
+    """The topic of a view's key."""
+    try:
+        return Topic.parse(key.partition("}:")[2])
+    except ValueError:
+        return None

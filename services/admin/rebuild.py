@@ -1,0 +1,63 @@
+"""``pipai-admin rebuild``: fold the log again, and mend the views that differ, while traffic flows."""
+
+import asyncio
+import random
+import sys
+from argparse import ArgumentParser, Namespace
+from collections import Counter
+from typing import Final, Literal
+
+from core.views.replace import MovingViewError
+from pipai_contracts.ids import Topic
+from services.admin.command import DONE, FOUND, Command, Deployment
+from services.admin.compare import Comparer
+from services.admin.progress import Progress
+from services.admin.selection import add_selection, selection_of
+
+_TRIES: Final = 50
+"""Times a view is folded and compared anew because it was committed meanwhile."""
+
+Outcome = Literal["rebuilt", "same", "unverifiable", "moved"]
+
+
+def _add_arguments(parser: ArgumentParser) -> None:
+    add_selection(parser)
+    parser.add_argument("--dry-run", action="store_true", help="say what would be rebuilt, change nothing")
+
+
+async def _rebuild(deployment: Deployment, chosen: Namespace) -> int:
+    """Replace every selected view that differs from its log; 1 when the log cannot prove one, or one kept moving."""
+    comparer = Comparer(deployment.redis, deployment.keys, deployment.settings, selection_of(chosen))
+    counts = Counter[Outcome]()
+    progress = Progress("views looked at")
+    async for topic in comparer.topics():
+        counts[await _rebuild_one(comparer, topic, dry_run=chosen.dry_run)] += 1
+        progress.step()
+    would = "would be " if chosen.dry_run else ""
+    sys.stdout.write(
+        f"{would}rebuilt {counts['rebuilt']}, same {counts['same']}, unverifiable {counts['unverifiable']}, "
+        f"moved {counts['moved']}\n"
+    )
+    return FOUND if counts["unverifiable"] or counts["moved"] else DONE
+
+
+async def _rebuild_one(comparer: Comparer, topic: Topic, *, dry_run: bool) -> Outcome:
+    for attempt in range(_TRIES):
+        try:
+            comparison = await comparer.compare(topic)
+        except MovingViewError:
+            continue
+        if comparison.unverifiable is not None:
+            sys.stderr.write(f"{topic.path} is left alone: {comparison.unverifiable}\n")
+            return "unverifiable"
+        if not comparison.differences:
+            return "same"
+        if dry_run or await comparer.replacer.replace(comparison.live, comparison.fresh):
+            sys.stdout.write(f"{topic.path}: {', '.join(sorted({one.path for one in comparison.differences}))}\n")
+            return "rebuilt"
+        await asyncio.sleep(random.uniform(0, 0.01 * min(attempt + 1, 20)))  # noqa: S311 - jitter
+    sys.stderr.write(f"{topic.path} is left alone: it was committed again and again; run this once more\n")
+    return "moved"
+
+
+REBUILD: Final = Command("rebuild", "fold the log again and mend the views that differ", _add_arguments, _rebuild)

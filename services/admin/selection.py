@@ -1,0 +1,46 @@
+"""Which topics a command is about."""
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
+from typing import cast
+
+from pipai_contracts.ids import DEFAULT_TENANT, KINDS, Kind, Topic, check_id
+from services.admin.command import RefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """All topics, those of a kind, or a single one."""
+
+    kind: Kind | None = None
+    topic: Topic | None = None
+
+    def wants(self, topic: Topic) -> bool:
+        """Whether the topic is one of them."""
+        if self.topic is not None:
+            return topic == self.topic
+        return self.kind is None or topic.kind == self.kind
+
+
+def add_selection(parser: ArgumentParser) -> None:
+    """The arguments that name topics."""
+    parser.add_argument("kind", nargs="?", choices=[*KINDS, "all"], default="all", help="views of this kind only")
+    parser.add_argument("--id", help="only the view of this id; needs a kind")
+    parser.add_argument("--tenant", default=DEFAULT_TENANT, help="whose the id is (default: %(default)s)")
+
+
+def selection_of(chosen: Namespace) -> Selection:
+    """The topics that the arguments name.
+
+    Raises:
+        RefusedError: an id without a kind, or what is no id.
+    """
+    kind = None if chosen.kind == "all" else cast("Kind", chosen.kind)
+    if chosen.id is None:
+        return Selection(kind)
+    if kind is None:
+        raise RefusedError("--id needs a kind: workflow, file or user")
+    try:
+        return Selection(kind, Topic(chosen.tenant, kind, check_id(chosen.id)))
+    except ValueError as error:
+        raise RefusedError(f"--id {error}") from error

@@ -1,0 +1,91 @@
+"""``pipai-admin verify``: are the views what the log says?"""
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from collections import Counter
+from typing import Any, Final
+
+from core.views.replace import MovingViewError
+from pipai_contracts.ids import Topic
+from services.admin.command import DONE, FOUND, Command, Deployment
+from services.admin.compare import Comparer, Comparison
+from services.admin.progress import Progress
+from services.admin.selection import add_selection, selection_of
+
+MAX_SHOWN: Final = 200
+"""Characters of a value in a line for people; --json has all of it."""
+
+
+def _add_arguments(parser: ArgumentParser) -> None:
+    add_selection(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
+
+
+async def _verify(deployment: Deployment, chosen: Namespace) -> int:
+    """Compare every selected view with a fresh fold of the log; 1 when there is a difference."""
+    comparer = Comparer(deployment.redis, deployment.keys, deployment.settings, selection_of(chosen))
+    counts = Counter[str]()
+    progress = Progress("views looked at")
+    async for topic in comparer.topics():
+        try:
+            comparison = await comparer.compare(topic)
+        except MovingViewError:
+            counts["unverifiable"] += 1
+            _tell_unverifiable(topic, "its view is committed too often to be caught", as_json=chosen.json)
+        else:
+            counts[_outcome(comparison)] += 1
+            _tell(comparison, as_json=chosen.json)
+        progress.step()
+    _tell_summary(counts, as_json=chosen.json)
+    return FOUND if counts["different"] else DONE
+
+
+def _outcome(comparison: Comparison) -> str:
+    if comparison.unverifiable is not None:
+        return "unverifiable"
+    return "different" if comparison.differences and not comparison.expired else "same"
+
+
+def _tell(comparison: Comparison, *, as_json: bool) -> None:
+    if comparison.unverifiable is not None:
+        _tell_unverifiable(comparison.topic, comparison.unverifiable, as_json=as_json)
+        return
+    if comparison.expired:
+        return
+    for path, live, fresh in comparison.differences:
+        if as_json:
+            _line({"topic": comparison.topic.path, "path": path, "live": live, "fresh": fresh})
+        else:
+            sys.stdout.write(f"{comparison.topic.path} {path}: live {_short(live)}, fresh {_short(fresh)}\n")
+
+
+def _tell_unverifiable(topic: Topic, reason: str, *, as_json: bool) -> None:
+    if as_json:
+        _line({"topic": topic.path, "unverifiable": reason})
+    else:
+        sys.stderr.write(f"{topic.path} cannot be verified: {reason}\n")
+
+
+def _tell_summary(counts: Counter[str], *, as_json: bool) -> None:
+    told = {
+        "verified": counts["same"] + counts["different"],
+        "different": counts["different"],
+        "unverifiable": counts["unverifiable"],
+    }
+    if as_json:
+        _line(told)
+    else:
+        sys.stdout.write(", ".join(f"{name} {count}" for name, count in told.items()) + "\n")
+
+
+def _line(told: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(told) + "\n")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
+VERIFY: Final = Command("verify", "compare the live views with a fresh fold of the log", _add_arguments, _verify)

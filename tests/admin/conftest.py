@@ -1,0 +1,40 @@
+"""A deployment to administer, and the program as an operator runs it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from services.admin.main import main
+from tests.projector.conftest import Deployment, deployed
+
+Admin = Callable[..., Awaitable[int]]
+"""Runs ``pipai-admin`` with these arguments and returns its exit code."""
+
+
+@pytest.fixture
+async def deployment(redis_url: str, key_prefix: str) -> AsyncIterator[Deployment]:
+    async with deployed(redis_url, key_prefix) as deployment:
+        yield deployment
+
+
+@pytest.fixture(params=[1, 4], ids=["1 partition", "4 partitions"])
+async def any_deployment(redis_url: str, key_prefix: str, request: pytest.FixtureRequest) -> AsyncIterator[Deployment]:
+    """With one partition, and with four."""
+    async with deployed(redis_url, key_prefix, request.param) as deployment:
+        yield deployment
+
+
+@pytest.fixture
+def admin(redis_url: str, key_prefix: str, monkeypatch: pytest.MonkeyPatch) -> Admin:
+    """The program on this test's deployment; in a thread, because it has an event loop of its own."""
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("KEY_PREFIX", key_prefix)
+    monkeypatch.setenv("STREAM_MAX_ENTRIES", "5000")
+    monkeypatch.setenv("VIEW_TTL", "600")
+
+    async def _admin(*arguments: str, partitions: int = 1) -> int:
+        monkeypatch.setenv("STREAM_PARTITIONS", str(partitions))
+        return await asyncio.to_thread(main, arguments)
+
+    return _admin
