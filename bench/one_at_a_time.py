@@ -13,7 +13,6 @@ from redis.asyncio import Redis
 from core.log.dead import DeadLetters
 from core.log.entry import Entry
 from core.log.keys import GROUP, Keys
-from core.runtime.redis import blocking_options
 from core.views.checkpoints import Checkpoint, Checkpoints
 from core.views.store import ViewStore
 from pipai_contracts.record import StreamId
@@ -32,7 +31,7 @@ async def main() -> None:
     checkpoints = Checkpoints(redis, keys)
     since = await checkpoints.load(source)
     logging.getLogger("quiet").setLevel(logging.ERROR)
-    broker = RedisBroker(URL, **blocking_options(1000), logger=logging.getLogger("quiet"))
+    broker = RedisBroker(URL, socket_timeout=10, logger=logging.getLogger("quiet"))
     await create_group(redis, source)
 
     @broker.subscriber(

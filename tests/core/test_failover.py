@@ -57,7 +57,7 @@ async def watch(redis: Redis, keys: Keys, store: ViewStore, master: Master) -> F
 async def write(store: ViewStore, number: int, keys: Keys) -> None:
     """Commit one event of the workflow."""
     source = keys.source("workflow:progress", 0)
-    folded = fold_batch(records([step(number)], start=number), await store.load([WORKFLOW]))
+    folded = fold_batch(records([step(number)], start=number), await store.load([WORKFLOW]), version=f"v{number}")
     assert all(await store.commit(0, await store.generation(0), folded.updates, source=source, since=BEGINNING))
 
 

@@ -26,7 +26,7 @@ class Player:
         self.held: frozenset[int] = frozenset()
 
     async def ask(self) -> None:
-        self.held, give = await self.leases.share(sorted(self.held))
+        self.held, give, _ = await self.leases.share(sorted(self.held))
         if give is not None:
             await self.leases.release(give)
             self.held -= {give}

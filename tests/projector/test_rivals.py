@@ -23,7 +23,7 @@ class Unshared(Leases):
 
     async def share(self, keeping: Iterable[int]) -> Share:
         await super().share(keeping)
-        return Share(frozenset(range(self._keys.partitions)), None)
+        return Share(frozenset(range(self._keys.partitions)), None, was_away=False)
 
 
 async def _publish_in_parts(deployment: Deployment, told: list[Told], seed: int) -> None:

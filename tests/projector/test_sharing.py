@@ -165,7 +165,7 @@ class ToAndFro(Leases):
     async def share(self, keeping: Iterable[int]) -> Share:
         self.ask_every = 0.001
         gives_up = self.resting or frozenset(keeping)
-        return Share(frozenset() if gives_up else frozenset(range(self._keys.partitions)), None)
+        return Share(frozenset() if gives_up else frozenset(range(self._keys.partitions)), None, was_away=False)
 
 
 async def test_gaining_and_losing_a_partition_many_times_leaves_nothing_behind(deployment: Deployment) -> None:
