@@ -27,7 +27,7 @@ from services.projector.settings import ProjectorSettings
 from services.projector.turns import Turns
 
 _LEAVE_WITHIN: Final = 1.0
-"""Seconds a stopping projector waits for Redis to hear that it leaves; the others notice later without."""
+"""Seconds Redis gets to hear that a projector leaves, or leaves a partition; the others notice later without."""
 
 log = get_logger()
 
@@ -143,8 +143,9 @@ class Projector:
 
     async def _hand_over(self, number: int) -> None:
         try:
-            await self._leases.release(number)
-        except RedisError as error:
+            async with asyncio.timeout(_LEAVE_WITHIN):
+                await self._leases.release(number)
+        except (RedisError, TimeoutError) as error:
             log.warning("lease could not be given back", partition=number, error=str(error))
             return
         metrics.LEASE_CHANGES.labels("handed over").inc()

@@ -53,6 +53,12 @@ def test_two_events_never_share_the_key_that_tells_repeats(one: Topic, other: To
     assert (source.seen(one, first) == source.seen(other, second)) == ((one, first) == (other, second))
 
 
+def test_all_that_projectors_share_lies_in_one_slot() -> None:
+    keys = Keys("pip-ai", 8)
+
+    assert len(_slots(keys.projectors, *(keys.lease(partition) for partition in range(8)))) == 1
+
+
 def test_a_single_partition_has_the_keys_of_the_specification() -> None:
     assert [source.key for source in Keys().sources()] == [
         "pip-ai:workflow:progress",
