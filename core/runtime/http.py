@@ -3,11 +3,12 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.telemetry import TelemetryConfig
 from pydantic import AfterValidator, BeforeValidator
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -17,6 +18,9 @@ from core.runtime.origins import OwnOriginPosts
 from core.runtime.problems import ProblemError, invalid, problem_response
 from core.runtime.shortcuts import Endpoint, Shortcuts, decode_segment
 from pipai_contracts.ids import check_id
+
+_NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
+"""Without this each request asks the environment whether OpenTelemetry is set up, which nothing here does."""
 
 
 class RawPathSegments:
@@ -66,7 +70,7 @@ def create_app(*services: HttpService, title: str, cors_origins: Sequence[str] =
                 await stack.enter_async_context(service.lifespan())
             yield
 
-    app = FastAPI(title=title, lifespan=lifespan, redirect_slashes=False)
+    app = FastAPI(title=title, lifespan=lifespan, redirect_slashes=False, telemetry=_NO_TELEMETRY)
     shortcuts = {prefix: endpoint for service in services for prefix, endpoint in service.shortcuts.items()}
     if shortcuts:
         app.add_middleware(Shortcuts, endpoints=shortcuts)

@@ -2,16 +2,22 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, cast
 
 import httpx2
 import pytest
 from prometheus_client import REGISTRY
 
+from core.log.errors import LogUnavailableError
 from pipai_contracts.batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, BatchAnswer
 from pipai_contracts.events import MAX_EVENT_BYTES
-from services.ingest.batch import SLICE
+from pipai_contracts.publish import Published
+from pipai_contracts.sealed import Sealed
+from services.ingest.batch import SLICE, append_all
+from services.ingest.items import read_item
+from services.ingest.pipeline import Answer
+from services.ingest.publisher import Publisher
 from tests.conftest import wait_until
 from tests.ingest.conftest import Fields, Log, Serve
 
@@ -208,3 +214,29 @@ async def test_what_the_batches_of_a_moment_hold_is_bounded(serve: Serve, monkey
             return (await client.post(PATH, content=b"[]" + b" " * 1900, headers=JSON)).status_code == 200
 
         await wait_until(taken)
+
+
+class _FailingOnce:
+    """A publisher whose second call fails."""
+
+    def __init__(self) -> None:
+        self.offered: list[int] = []
+
+    async def offer(self, events: Sequence[Sealed]) -> list[Answer]:
+        self.offered.append(len(events))
+        if len(self.offered) == 2:
+            return [LogUnavailableError("away")] * len(events)
+        return [
+            Published(event_id=event.event_id, stream="s", stream_id="1-1", topic=event.topic.name, offset=1)
+            for event in events
+        ]
+
+
+async def test_events_behind_one_that_could_not_be_stored_do_not_overtake_it() -> None:
+    publisher = _FailingOnce()
+    answer = await append_all(cast("Publisher", publisher), _numbered(3 * SLICE), read_item)
+
+    told = BatchAnswer.model_validate_json(bytes(answer.body))
+    assert publisher.offered == [SLICE, SLICE]
+    assert [one.status for one in told.outcomes] == ["appended"] * SLICE + ["unavailable"] * 2 * SLICE
+    assert (told.counts.appended, told.counts.unavailable) == (SLICE, 2 * SLICE)
