@@ -17,9 +17,7 @@ async def test_the_first_process_writes_the_layout_down_and_others_agree_with_it
 
 async def test_another_number_is_refused_with_both_numbers_and_the_command(redis: Redis, key_prefix: str) -> None:
     await check_layout(redis, Keys(key_prefix, 4))
-    with pytest.raises(
-        LayoutError, match=r"STREAM_PARTITIONS is 2 here.*has 4: set it to 4.*repartition --to 2"
-    ):
+    with pytest.raises(LayoutError, match=r"STREAM_PARTITIONS is 2 here.*has 4: set it to 4.*repartition --to 2"):
         await check_layout(redis, Keys(key_prefix, 2))
 
 
@@ -48,9 +46,7 @@ async def test_a_lost_layout_is_written_down_again_and_another_is_left_alone(red
     assert await load_layout(redis, Keys(key_prefix)) == Layout(4)
 
 
-@pytest.mark.parametrize(
-    "stored", ["4", "partitions=0", "partitions=1->2", "partitions=1 phase=copying", "ä"]
-)
+@pytest.mark.parametrize("stored", ["4", "partitions=0", "partitions=1->2", "partitions=1 phase=copying", "ä"])
 async def test_what_is_no_layout_is_refused(redis: Redis, key_prefix: str, stored: str) -> None:
     keys = Keys(key_prefix)
     await redis.set(keys.layout, stored)
