@@ -82,11 +82,12 @@ class RestMover:
         stored = cast("bytes | None", await self._redis.get(key))
         if stored is None:
             return
-        old_id, _, offset = stored.partition(b" ")
+        old_id, offset, *call = stored.split(b" ")
         new_id = self._moved(source.name, StreamId.parse(old_id))
         found = cast("list[Any]", await self._redis.xrange(staged(twin.key), min=str(new_id), max=str(new_id)))
         offset = found[0][1].get(b"offset", offset) if found else offset
-        await self._copy_string(key, twin.seen(topic, event_id), lambda _: f"{new_id} {offset.decode()}".encode())
+        answer = b" ".join([str(new_id).encode(), offset, *call])
+        await self._copy_string(key, twin.seen(topic, event_id), lambda _: answer)
 
     async def _copy_string(self, key: str, new_key: str, change: Callable[[bytes], bytes]) -> None:
         async with self._redis.pipeline(transaction=True) as pipe:

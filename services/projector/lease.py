@@ -28,7 +28,7 @@ class Share(NamedTuple):
 
     held: frozenset[int]
     give: int | None
-    was_away: bool
+    was_away: bool = False
 
 
 class Leases:

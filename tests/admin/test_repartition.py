@@ -279,6 +279,20 @@ async def test_one_can_go_back_while_nothing_is_deleted(
     assert await _shown(redis_url, key_prefix, 1) == before
 
 
+async def test_a_copy_that_shows_something_else_is_refused(
+    redis_url: str, key_prefix: str, admin: Admin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with at_work(redis_url, key_prefix, 1) as deployment:
+        await deployment.publish(*EVERYTHING)
+    before = await _shown(redis_url, key_prefix, 1)
+    with monkeypatch.context() as broken:
+        broken.setattr("services.admin.move_rest.spread", lambda state, *_: state.changed(sources={}))
+        assert await admin("repartition", "--to", "4", "--yes") == 2
+    assert "is not the same after the copy. Nothing was deleted" in capsys.readouterr().err
+    assert await _shown(redis_url, key_prefix, 1) == before
+    assert await admin("repartition", "--to", "4", "--yes") == 0
+
+
 async def test_it_refuses_while_somebody_works(
     redis_url: str, key_prefix: str, admin: Admin, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -250,3 +250,16 @@ async def test_events_deleted_from_the_end_of_the_log_leave_their_views_alone(
     await plant(deployment, "workflow", "w", progress=49)
     assert await admin("rebuild") == 1
     assert (await deployment.view("workflow", "w")).model_dump()["progress"] == 49
+
+
+async def test_an_older_event_of_a_source_that_was_behind_is_missed(
+    deployment: Deployment, admin: Admin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The AI event came before the workflow's first one, but into the view after it; then it was trimmed."""
+    await deployment.publish(ai("gone"), ai("kept", of="other"), step(10))
+    for name in ("workflow:progress", "ai:progress"):
+        await (await deployment.follower(deployment.source(name))).catch_up()
+    await deployment.redis.xtrim(deployment.source("ai:progress").key, maxlen=1, approximate=False)
+    await plant(deployment, "workflow", "w", progress=49)
+    assert await admin("rebuild", "workflow", "--id", "w") == 1
+    assert "its view has 2 events, the log 1 of them" in capsys.readouterr().err

@@ -1,0 +1,109 @@
+"""A service with another number of partitions than its deployment's says so and does not work."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from core.log.append import Appender
+from core.log.keys import Keys
+from core.log.layout import Layout, LayoutError, check_layout, load_layout
+from core.runtime.redis import command_client
+from services.api.main import build as build_api
+from services.api.settings import ApiSettings
+from services.ingest.main import build as build_ingest
+from services.ingest.settings import IngestSettings
+from services.projector.main import build as build_projector
+from services.projector.settings import ProjectorSettings
+from services.standalone.embedded import Server, redis_server
+from services.worker.publisher import Publisher
+from tests.conftest import wait_until
+from tests.core.telling import step
+
+Start = Callable[[dict[str, Any]], AbstractAsyncContextManager[Any]]
+
+
+@pytest.fixture
+async def redis(redis_url: str, key_prefix: str) -> AsyncIterator[Redis]:
+    """The Redis of a deployment with four partitions."""
+    client = command_client(redis_url)
+    await check_layout(client, Keys(key_prefix, 4))
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def no_temporal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the machine's own Temporal settings out."""
+    monkeypatch.delenv("TEMPORAL_ADDRESS", raising=False)
+    monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "none.toml"))
+
+
+def ingest(values: dict[str, Any]) -> AbstractAsyncContextManager[Any]:
+    return build_ingest(IngestSettings(**values)).lifespan()
+
+
+def api(values: dict[str, Any]) -> AbstractAsyncContextManager[Any]:
+    return build_api(ApiSettings(**values)).lifespan()
+
+
+@asynccontextmanager
+async def projector(values: dict[str, Any]) -> AsyncGenerator[None]:
+    async with AsyncExitStack() as stack, build_projector(ProjectorSettings(**values), stack).running():
+        yield
+
+
+@pytest.mark.usefixtures("redis", "no_temporal")
+@pytest.mark.parametrize("start", [ingest, api, projector])
+async def test_a_service_does_not_start(start: Start, redis_url: str, key_prefix: str, tmp_path: Path) -> None:
+    values = {"redis_url": redis_url, "key_prefix": key_prefix, "storage_url": tmp_path.as_uri()}
+    with pytest.raises(LayoutError, match="STREAM_PARTITIONS is 1 here, but the deployment has 4"):
+        async with start(values):
+            pass
+
+
+async def test_a_worker_tells_nothing(redis: Redis, key_prefix: str) -> None:
+    publisher = Publisher(Appender(redis, Keys(key_prefix), idempotency_window=60, owner_ttl=60))
+    with pytest.raises(LayoutError):
+        await publisher.begin()
+    with pytest.raises(LayoutError):
+        await publisher.append([step(10).envelope("e")])
+    assert not await redis.exists(Keys(key_prefix).source("workflow:progress", 0).key)
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Any:
+    """A Redis this test may start late and flush."""
+    server = redis_server(tmp_path / "redis")
+    yield server
+    server.stop()
+
+
+@pytest.mark.usefixtures("no_temporal")
+async def test_a_redis_that_comes_late_is_checked_when_it_is_there(own_redis: Server, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"redis_url": own_redis.address, "storage_url": tmp_path.as_uri()}
+    service = build_ingest(IngestSettings(**settings))
+    async with service.lifespan():
+        assert await service.ready() == "Redis does not answer"
+        own_redis.start()
+        async with Redis.from_url(own_redis.address, protocol=2) as redis:
+            await check_layout(redis, Keys("pip-ai", 4))
+        assert "STREAM_PARTITIONS is 1 here" in str(await service.ready())
+
+
+async def test_the_layout_is_kept_through_a_flushall(own_redis: Server) -> None:
+    """Else a service with another number could start on the empty Redis while these run."""
+    own_redis.start()
+    keys = Keys("pip-ai", 2)
+    values: dict[str, Any] = {"redis_url": own_redis.address, "stream_partitions": 2, "stream_block_time": 100}
+    async with AsyncExitStack() as stack, Redis.from_url(own_redis.address, protocol=2) as redis:
+        await stack.enter_async_context(build_projector(ProjectorSettings(**values), stack).running())
+        await redis.flushall()
+
+        async def kept() -> bool:
+            return await load_layout(redis, keys) == Layout(2)
+
+        await wait_until(kept, message="the layout was not written down again")
