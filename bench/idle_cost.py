@@ -94,7 +94,7 @@ async def measure(kind: str, block_ms: int, settle: float, seconds: float) -> Co
 
 async def main(*, short: bool) -> None:
     """Print the table."""
-    settle, seconds = (4.0, 6.0) if short else (10.0, 30.0)
+    settle, seconds = (3.0, 2.0) if short else (10.0, 30.0)
     print("| process | STREAM_BLOCK_TIME | commands an hour | most of them |")
     print("|---|---|---|---|")
     for kind in _KINDS:

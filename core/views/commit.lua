@@ -7,8 +7,9 @@
 --   then per view: topic path, version folded on, version it is now, position folded on, epoch, first, heard, state,
 --   number of events,
 --   then per event: name, data, stream id
--- Returns the number of the newest change, then per view 1 (committed) or 0 (moved on meanwhile); or, with nothing written, 'generation' when that is
--- another by now, 'went back' when this partition's own checkpoint is older than the one the events follow
+-- Returns the number of the newest change, then per view 1 (committed) or 0 (moved on meanwhile); or, with nothing
+-- written, 'generation' when that is another by now, 'went back' when this partition's own checkpoint is older than the
+-- one the events follow
 
 local changes, generation = KEYS[1], KEYS[2]
 local feed_length, changes_length, ttl = ARGV[2], ARGV[3], ARGV[4]

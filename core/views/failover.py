@@ -129,7 +129,9 @@ class Failover:
             if newest is not None:
                 return None if await self._stands(partition, newest) else "lost"
         stored = cast("bytes | None", await self._redis.get(self._keys.history(partition)))
-        last_seen = stored.decode().partition(" ")[0] if stored is not None else None
+        if stored is None:  # nobody has looked yet: other projectors may write before the first who looks
+            return None
+        last_seen = stored.decode().partition(" ")[0]
         if last_seen in {history, _LEFT} or not await self._redis.exists(self._keys.changes(partition)):
             return None
         return "unknown"

@@ -110,12 +110,13 @@ class ViewStore:
             ]
             for entry in update.entries:
                 arguments += [entry.event, entry.data, entry.stream_id]
+        newest_known = self.newest.get(partition)
         outcome = cast("list[int] | bytes", await self._commit(keys=script_keys, args=arguments))
         if isinstance(outcome, bytes):
             error = GenerationChangedError if outcome == b"generation" else ViewsWentBackError
             raise error(f"view partition {partition}")
         newest, *written = outcome
-        self.newest.written(partition, newest, list(compress(updates, written)))
+        self.newest.written(partition, newest, list(compress(updates, written)), after=newest_known)
         return [bool(one) for one in written]
 
     async def generation(self, partition: int) -> int:
