@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple, cast
 
+from prometheus_client import Counter
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from core.log.keys import Source
 from core.runtime.lua import load_script
+
+REPAIRED: Final = Counter(
+    "pipai_repaired_keys_total", "Keys of ours that held something else and were made anew.", ["key"]
+)
 
 
 class Misfit(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Final
 
 from redis.exceptions import ResponseError
 
+from core.log.damage import REPAIRED
 from core.log.dead import DeadLetters
 from core.log.entry import Entry, decode
 from core.log.errors import UndecodableEntryError
@@ -158,7 +159,7 @@ class Projection:
 
     def _count_repaired(self, repaired: Sequence[str]) -> bool:
         for name in repaired:
-            metrics.REPAIRED.labels(name).inc()
+            REPAIRED.labels(name).inc()
         if repaired:
             self._generations.clear()
             self.forget()
@@ -217,7 +218,7 @@ class Projection:
             stretch.parked.add(entry.stream_id)
             if parked.put_aside:
                 log.error("dead letters began anew: their key had a wrong type and was put aside", stream=source.key)
-                metrics.REPAIRED.labels("dead").inc(parked.put_aside)
+                REPAIRED.labels("dead").inc(parked.put_aside)
             if parked.now:
                 log.error("stream event parked", stream=source.key, stream_id=str(entry.stream_id), error=str(error))
                 metrics.PARKED.labels(source.name).inc()

@@ -1,6 +1,7 @@
 """What another hand broke among our keys is put right, or named; nothing stops for it."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
+from structlog.testing import capture_logs
 
 from core.log.keys import GROUP, Keys
 from core.views import refold
 from core.views.folds import render
 from pipai_contracts.ids import Topic
-from pipai_contracts.views import WorkflowView
+from pipai_contracts.views import UserView, WorkflowView
 from services.standalone.embedded import redis_server
 from tests.conftest import wait_until
 from tests.core.telling import ai, analysis, notice, step
@@ -253,3 +255,34 @@ async def test_a_flushed_redis_is_begun_anew_under_load(tmp_path: Path) -> None:
             await deployment.publish(step(70), notice("hello"))
             assert await deployment.settled() == 12
             assert (await deployment.generations())[0] > 0
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["while projecting", "before the start"])
+async def test_a_source_stream_of_the_wrong_type_stops_no_other_and_goes_on_when_it_is_put_right(
+    deployment: Deployment, running: bool
+) -> None:
+    source, projecting = deployment.source(), deployment.projecting()
+    async with AsyncExitStack() as stack:
+        if running:
+            await stack.enter_async_context(projecting)
+            await deployment.publish(step(1))
+            await deployment.settled()
+        await deployment.redis.delete(source.key)
+        await deployment.redis.set(source.key, "by another hand", ex=600)
+        if not running:
+            await stack.enter_async_context(projecting)
+        with capture_logs() as told:
+            await deployment.publish(notice("hello"), ai("a"))
+            await wait_until(lambda: _is_told(deployment))
+        assert len([entry for entry in told if entry.get("stream") == source.key]) <= 3  # no hot loop
+
+        await deployment.redis.delete(source.key)
+        await deployment.publish(step(50))
+        await _projected(deployment)
+
+    assert (await _state(deployment)).progress == 50
+
+
+async def _is_told(deployment: Deployment) -> bool:
+    user, workflow = await deployment.view("user", "ada"), await _state(deployment)
+    return isinstance(user, UserView) and len(user.notifications) == 1 and workflow.ai is not None
