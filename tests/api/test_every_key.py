@@ -31,6 +31,8 @@ class Kind:
 def _known(keys: Keys, topics: list[Topic]) -> dict[str, Kind]:
     """Every key the system makes for these topics, but those of single events."""
     known = {keys.connections: Kind("hash", 60, 100), keys.watched: Kind("string", None, 1)}
+    known[keys.projectors] = Kind("zset", 60, 100)
+    known |= {keys.lease(partition): Kind("string", 60, 1) for partition in range(keys.partitions)}
     for source in keys.sources():
         known[source.key] = Kind("stream", None, 1000)
         known[source.offset] = Kind("string", None, 1)
@@ -75,7 +77,7 @@ async def test_no_key_is_unknown_or_without_a_bound(
         async with projecting(redis_url, key_prefix, **settings):
             await producer.progress("w", 60, 100, user_id="ada")
             await wait_until(lambda: _is_trimmed(producer.redis, source))
-        await _check(producer.redis, producer.keys)
+            await _check(producer.redis, producer.keys)
 
 
 async def _is_trimmed(redis: Redis, source: Source) -> bool:
@@ -116,7 +118,9 @@ async def _check(redis: Redis, keys: Keys) -> None:
     found = [name.decode() for name in cast("list[bytes]", await redis.keys(f"*{keys.prefix}:*"))]
     assert {"view", "feed", "changes", "checkpoint", "generation"} <= {name.split(":")[1] for name in found}
     source = keys.source("workflow:progress", 0)
-    assert {source.key, source.groups, keys.dead(source), keys.parked(source), keys.connections} <= set(found)
+    assert {source.key, source.groups, keys.dead(source), keys.parked(source), keys.connections, keys.lease(0)} <= set(
+        found
+    )
     for name in found:
         kind = Kind("string", 60, 1) if name.startswith(seen) else known.get(name)
         assert kind is not None, f"nobody knows {name}"

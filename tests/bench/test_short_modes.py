@@ -16,6 +16,7 @@ from tests.system.running import environment
         ("projector", 3),
         ("publish_to_changes", 2),
         ("known_workflows", 2),
+        ("user_bound", 3),
         ("append", 11 if shutil.which("redis-benchmark") else 7),
     ],
 )
