@@ -14,6 +14,7 @@ from core.log.dead import DeadLetters
 from core.log.entry import Entry
 from core.log.keys import GROUP, Keys
 from core.views.checkpoints import Checkpoint, Checkpoints
+from core.views.repair import Repair
 from core.views.store import ViewStore
 from pipai_contracts.record import StreamId
 from services.projector.partition import create_group
@@ -27,7 +28,7 @@ async def main() -> None:
     redis, keys = Redis.from_url(URL, protocol=2), Keys(PREFIX)
     source = keys.source("workflow:progress", 0)
     store = ViewStore(redis, keys, feed_length=1000, ttl=3600)
-    projection = Projection(keys, store, DeadLetters(redis, keys))
+    projection = Projection(keys, store, DeadLetters(redis, keys), Repair(redis, keys, store))
     checkpoints = Checkpoints(redis, keys)
     since = await checkpoints.load(source)
     logging.getLogger("quiet").setLevel(logging.ERROR)

@@ -1,11 +1,14 @@
 """An event as it stands in the log, and the position that says where."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pipai_contracts.envelope import Envelope
 from pipai_contracts.ids import Topic
 from pipai_contracts.times import format_millis
+
+_MAX: Final = 2**64 - 1
+"""Both parts of a stream id are unsigned 64-bit numbers."""
 
 
 class StreamId(NamedTuple):
@@ -23,6 +26,13 @@ class StreamId(NamedTuple):
         """Read the form Redis writes."""
         left, _, right = (text.decode() if isinstance(text, bytes) else text).partition("-")
         return cls(int(left), int(right or 0))
+
+    @property
+    def next(self) -> "StreamId":
+        """The smallest id after this one."""
+        if self.sequence == _MAX:
+            return StreamId(self.milliseconds + 1, 0)
+        return StreamId(self.milliseconds, self.sequence + 1)
 
     @property
     def time(self) -> str:

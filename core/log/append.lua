@@ -4,7 +4,7 @@
 -- ARGV[1] owner TTL (s), [2] name of this call, then per event two: its data, and these on a line each, because many
 --   arguments cost more than one that is taken apart: id type v tenant topic user run time window (s) settled (0|1: the
 --   user is the topic's owner, whatever this stream remembers)
--- Returns per event {stream id, offset, duplicate (0|1)}, or {error} where a key of its own has the wrong type
+-- Returns per event {stream id, offset, duplicate (0|1)}, and behind that the keys of its own that were made anew
 --
 -- A call whose reply was lost comes again under the same name: what it appended then is no duplicate now. The same id
 -- twice within one call is.
@@ -19,27 +19,35 @@ local owner_ttl, name = ARGV[1], ARGV[2]
 local offset = tonumber(redis.call('GET', counter) or '0')
 local met = {}
 
+-- What another hand put in a note's place would keep its topic's events out for as long as it stands there.
+local function note(key, repaired)
+  local found = redis.pcall('GET', key)
+  if type(found) ~= 'table' then return found end
+  redis.call('UNLINK', key)
+  repaired[#repaired + 1] = key
+  return false
+end
+
 local function append(data, lines, owner_key, seen_key)
-  local seen, owner = redis.pcall('GET', seen_key), redis.pcall('GET', owner_key)
-  local wrong = type(seen) == 'table' and seen or type(owner) == 'table' and owner
-  if wrong then return { wrong.err } end
-  if seen then
-    local id, known, by = string.match(seen, '^(%S+) (%d+) ?(%S*)$')
+  local repaired = {}
+  local seen, owner = note(seen_key, repaired), note(owner_key, repaired)
+  local id, known, by = string.match(seen or '', '^(%S+) (%d+) ?(%S*)$')
+  if id then
     local duplicate = (met[seen_key] or by ~= name) and 1 or 0
     met[seen_key] = true
-    return { id, tonumber(known), duplicate }
+    return { id, tonumber(known), duplicate, unpack(repaired) }
   end
   local event_id, kind, v, tenant, topic, user, run, time, window, settled = string.match(lines, LINES)
   if owner and settled == '0' then user = owner end
   local following = string.format('%.0f', offset + 1)
-  local id = redis.call('XADD', stream, '*', 'id', event_id, 'type', kind, 'v', v, 'tenant', tenant, 'topic', topic,
+  id = redis.call('XADD', stream, '*', 'id', event_id, 'type', kind, 'v', v, 'tenant', tenant, 'topic', topic,
     'offset', following, 'user', user, 'run', run, 'time', time, 'data', data)
   offset = offset + 1
   redis.call('SET', counter, following)
   if user ~= '' then redis.call('SET', owner_key, user, 'EX', owner_ttl) end
   redis.call('SET', seen_key, id .. ' ' .. following .. ' ' .. name, 'EX', window)
   met[seen_key] = true
-  return { id, offset, 0 }
+  return { id, offset, 0, unpack(repaired) }
 end
 
 local answers = {}

@@ -1,15 +1,18 @@
 """Appending events: each once, in one order per source stream."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from secrets import token_hex
 from typing import Final, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from core.log.errors import LogUnavailableError
+from core.log.damage import REPAIRED, faults_of
+from core.log.errors import DamagedLogError, LogUnavailableError
 from core.log.keys import Keys, Source
 from core.log.layout import check_layout
+from core.runtime.logs import get_logger
 from core.runtime.lua import load_script
 from pipai_contracts.envelope import Envelope
 from pipai_contracts.publish import Published
@@ -20,6 +23,9 @@ MAX_PER_CALL: Final = 200
 
 GENERATED_ID_WINDOW: Final = 60
 """Seconds an id we made ourselves is remembered: longer than the client's own retries last."""
+
+
+log = get_logger()
 
 
 class Appender:
@@ -95,8 +101,16 @@ class Appender:
         try:
             answers = await self._script(keys=script_keys, args=arguments)
         except RedisError as error:
-            raise LogUnavailableError(f"cannot append to {source.key}: {error}") from error
+            raise await self._why_not(source, error) from error
         return [_answer(source, event, answer) for event, answer in zip(events, answers, strict=True)]
+
+    async def _why_not(self, source: Source, error: RedisError) -> LogUnavailableError:
+        """What kept the script from appending."""
+        if isinstance(error, ResponseError):
+            with suppress(RedisError):
+                for fault in await faults_of(self._redis, [source]):
+                    return DamagedLogError(f"cannot append to {source.key}: {fault}")
+        return LogUnavailableError(f"cannot append to {source.key}: {error}")
 
     async def _owners_elsewhere(self, events: Sequence[Sealed]) -> list[str | None]:
         """Per event who owns its topic, for AI events of workflows that have an owner.
@@ -124,7 +138,9 @@ class Appender:
 
 def _answer(source: Source, event: Sealed, answer: Sequence[bytes | int]) -> Published | LogUnavailableError:
     match answer:
-        case [bytes() as stream_id, int() as offset, int() as duplicate]:
+        case [bytes() as stream_id, int() as offset, int() as duplicate, *repaired]:
+            if repaired:
+                _tell_repaired(source, event, cast("list[bytes]", repaired))
             return Published(
                 event_id=event.event_id,
                 stream=source.key,
@@ -135,3 +151,11 @@ def _answer(source: Source, event: Sealed, answer: Sequence[bytes | int]) -> Pub
             )
         case _:
             return LogUnavailableError(f"cannot append to {source.key}: keys of {event.topic.name}: {answer!r}")
+
+
+def _tell_repaired(source: Source, event: Sealed, keys: Sequence[bytes]) -> None:
+    """Say which notes of an event held something else; they were made anew with it."""
+    owner = source.owner(event.topic).encode()
+    for key in keys:
+        REPAIRED.labels("owner" if key == owner else "seen").inc()
+        log.error("key of the wrong type removed", key=key.decode())

@@ -9,6 +9,10 @@ class LogUnavailableError(LogError):
     """The log cannot be reached or does not answer; what was sent may or may not be stored."""
 
 
+class DamagedLogError(LogUnavailableError):
+    """A key of the log holds something else; the message names it and says what to do."""
+
+
 class UndecodableEntryError(LogError):
     """A stream entry is no event this build can read."""
 

@@ -48,6 +48,11 @@ class Source:
         """Counter: the offset of the newest event."""
         return f"{self.companion}:offset"
 
+    @property
+    def groups(self) -> str:
+        """Hash: consumer group of others → its last delivered id, and since when (s) it stands there."""
+        return f"{self.companion}:groups"
+
     def owner(self, topic: Topic) -> str:
         """Who owns the topic: the first user it was published with."""
         return f"{self.companion}:owner:{topic.path}"

@@ -1,32 +1,70 @@
 """Keeping source streams at their length."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
+from core.log.groups import ForeignGroups
 from core.log.keys import Source
 from core.runtime.lua import load_script
-from pipai_contracts.record import StreamId
+from pipai_contracts.record import BEGINNING, StreamId
 
-_SLACK: Final = 100
-"""Offsets between two trims of a source: a trim for each event would cost more than the event."""
+
+class Trimmed(NamedTuple):
+    """What a trim came to.
+
+    ``gone``: entries removed; ``left``: entries over the length that stayed; ``held``: those of them that stayed for a
+    group of others; ``taken``: entries removed though such a group needed them; ``left_behind``: silent groups
+    that needed some of what went.
+    """
+
+    gone: int = 0
+    left: int = 0
+    held: int = 0
+    taken: int = 0
+    left_behind: frozenset[bytes] = frozenset()
+
+
+UNTOUCHED: Final = Trimmed()
 
 
 class Trimmer:
-    """Trims source streams to ``max_entries``, below the checkpoint only."""
+    """Trims source streams to ``max_entries``, below every required position only.
 
-    def __init__(self, redis: Redis, *, max_entries: int) -> None:
+    Groups of others hold back at most ``held_limit`` entries more: Redis' memory is not theirs to fill.
+    """
+
+    def __init__(self, redis: Redis, groups: ForeignGroups, *, max_entries: int, held_limit: int) -> None:
+        self._groups = groups
         self._max_entries = max_entries
+        self._held_limit = held_limit
         self._script = load_script(redis, __file__, "trim.lua")
-        self._trimmed_at: dict[Source, int] = {}
 
-    async def trim(self, source: Source, offset: int, stream_id: StreamId) -> None:
-        """Trim the source when it has grown since the last time; offset and id are of the checkpoint.
+    async def trim(self, source: Source, required: Sequence[StreamId]) -> Trimmed:
+        """Remove at most a thousand entries that everybody has taken in.
 
-        That is the caller's own, so it may be older than the true one: then less is trimmed.
+        ``required``: the positions of all who must have an entry before it may go. One who has none yet is at
+        `BEGINNING`, and nothing goes. A position may be older than the true one: then less is trimmed.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer, or the key is no stream.
         """
-        grown = offset - self._trimmed_at.get(source, -_SLACK)
-        if 0 <= grown < _SLACK:  # offsets that went back, as after a flush, begin anew
-            return
-        await self._script(keys=[source.key], args=[self._max_entries, str(stream_id)])
-        self._trimmed_at[source] = offset
+        position = min(required, default=BEGINNING)
+        if position == BEGINNING:
+            return UNTOUCHED
+        hold = await self._groups.hold(source)
+        free = position.next
+        held = hold.first_needed is not None and hold.first_needed < free
+        first = min(free, hold.first_needed or free)
+        gone, length, below = await self._cut(source, self._max_entries, first, position)
+        taken, bound = 0, self._max_entries + self._held_limit
+        if held and length > bound:
+            taken, length, below = await self._cut(source, bound, free, position)
+        over = max(length - self._max_entries, 0)
+        left_behind = frozenset(group for group, needed in hold.silent.items() if needed < below)
+        return Trimmed(gone + taken, over, over if held else 0, taken, left_behind)
+
+    async def _cut(self, source: Source, keep: int, first: StreamId, position: StreamId) -> tuple[int, int, StreamId]:
+        gone, length, below = await self._script(keys=[source.key], args=[keep, str(first), str(position)])
+        return gone, length, StreamId.parse(below)

@@ -1,7 +1,8 @@
 """Checkpoints: up to which event of a source every view is committed."""
 
+import re
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 from redis.asyncio import Redis
 
@@ -9,6 +10,8 @@ from core.log.keys import Keys, Source
 from core.runtime.lua import load_script
 from core.views.errors import ViewsWentBackError
 from pipai_contracts.record import BEGINNING, StreamId
+
+_FORM: Final = re.compile(rb"\d{1,15} \d{1,15}-\d{1,20}")
 
 
 class Checkpoint(NamedTuple):
@@ -74,10 +77,14 @@ class Checkpoints:
                 raise ViewsWentBackError(f"checkpoint of {source.name} in view partition {partition}")
 
 
+def is_checkpoint(copy: bytes) -> bool:
+    """Whether a stored copy can be read, here and by the scripts."""
+    return _FORM.fullmatch(copy) is not None
+
+
 def _parse(copy: bytes | None) -> Checkpoint:
     """The checkpoint; `NOTHING` for one that was broken by hand, because projecting again is safe."""
-    try:
-        offset, stream_id = (copy or b"").split(b" ")
-        return Checkpoint(int(offset), StreamId.parse(stream_id))
-    except ValueError:
+    if copy is None or not is_checkpoint(copy):
         return NOTHING
+    offset, stream_id = copy.split(b" ")
+    return Checkpoint(int(offset), StreamId.parse(stream_id))

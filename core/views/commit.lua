@@ -11,8 +11,9 @@
 -- written, 'generation' when that is another by now, 'went back' when this partition's own checkpoint is older than the
 -- one the events follow
 
+local FEED_BYTES = 16 * 1024 * 1024
 local changes, generation = KEYS[1], KEYS[2]
-local feed_length, changes_length, ttl = ARGV[2], ARGV[3], ARGV[4]
+local feed_length, changes_length, ttl = tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local views = (#KEYS - 3) / 2
 
 if (redis.call('GET', generation) or '0') ~= ARGV[1] then return 'generation' end
@@ -50,7 +51,9 @@ for i = 1, views do
       pos = pos + 1
       change = change + 1
       local position = string.format('%.0f', pos)
-      redis.call('XADD', feed, 'MAXLEN', '~', feed_length, position .. '-0',
+      -- A thousand of the largest events would be 256 MB, in each of any number of feeds.
+      local most = math.min(feed_length, math.floor(FEED_BYTES / #data))
+      redis.call('XADD', feed, 'MAXLEN', '~', most, position .. '-0',
         'event', name, 'data', data, 'stream_id', stream_id)
       redis.call('XADD', changes, 'MAXLEN', '~', changes_length, string.format('%.0f-0', change),
         'topic', path, 'epoch', epoch, 'pos', position, 'event', name, 'data', data, 'stream_id', stream_id)

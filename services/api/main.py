@@ -12,6 +12,7 @@ from core.runtime.temporal import LazyTemporal, temporal_target
 from core.views.store import ViewStore
 from pipai_contracts.ids import Topic
 from services.api.demo import demo_routes
+from services.api.faults import FaultFinder
 from services.api.health import HealthCheck, health_routes
 from services.api.hub import Hub
 from services.api.presence import Presence
@@ -50,7 +51,7 @@ def build(settings: ApiSettings) -> HttpService:
 
     router = APIRouter()
     for part in (
-        health_routes(HealthCheck(redis, temporal, hub, presence)),
+        health_routes(HealthCheck(redis, temporal, hub, presence, FaultFinder(redis, keys, presence))),
         stream_routes(hub, settings, viewer),
         view_routes(hub, store),
         demo_routes(),

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from core.log.damage import MisfitRemover
 from core.log.keys import Keys
 from core.runtime.tasks import running
 from services.api.hub import Hub
@@ -27,7 +28,10 @@ class Presence:
         self._redis = redis
         self._key = keys.connections
         self._hub = hub
+        self._misfits = MisfitRemover(redis)
         self._name = secrets.token_hex(6)
+        self.refusal: str | None = None
+        """Why Redis would not be told the last time: it takes no writes."""
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -45,9 +49,20 @@ class Presence:
 
     async def _keep_telling(self) -> None:
         while True:
-            with suppress(RedisError):
+            try:
                 await self._tell()
+                self.refusal = None
+            except ResponseError as error:
+                self.refusal = None if await self._mended() else str(error)
+            except RedisError:
+                self.refusal = None  # away: the hub reports that
             await asyncio.sleep(_TELL_EVERY)
+
+    async def _mended(self) -> bool:
+        """Whether the key held something else, which is removed."""
+        with suppress(RedisError):
+            return bool(await self._misfits.remove([(self._key, "hash")]))
+        return False
 
     async def _tell(self) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:

@@ -9,9 +9,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from core.log.append import Appender
-from core.log.errors import LogUnavailableError
+from core.log.errors import DamagedLogError, LogUnavailableError
 from core.log.layout import LayoutError
 from core.runtime.logs import get_logger
+from core.runtime.memory import memory_fault
 from core.runtime.redis import EvictingRedisError, ask_masters, refuse_eviction
 from pipai_contracts.envelope import Envelope
 from pipai_contracts.publish import Published
@@ -36,6 +37,7 @@ class Publisher:
         self._pipeline = Pipeline(appender, self._called)
         self._keeps_events = False
         self._away = False
+        self._damage = ""
         self._debugging = False
 
     async def check(self) -> None:
@@ -94,11 +96,12 @@ class Publisher:
         """What keeps events from being taken, in words; None when nothing does."""
         try:
             await self.check()
-        except LogUnavailableError:
+            async with asyncio.timeout(TIMEOUT):
+                return await memory_fault(self._redis)
+        except (LogUnavailableError, RedisError, OSError):
             return "Redis does not answer"
         except _UNFIT as error:
             return str(error)
-        return None
 
     async def publish(self, envelopes: Sequence[Envelope]) -> list[Published]:
         """Append the events.
@@ -163,6 +166,10 @@ class Publisher:
         """How a call of the pipeline went."""
         if error is None:
             self._came_back()
+        elif isinstance(error, DamagedLogError):  # Redis is there, and other sources take events
+            if self._damage != str(error):
+                _log.error("stream log is damaged", reason=str(error))
+            self._damage = str(error)
         else:
             self._went_away(error)
 

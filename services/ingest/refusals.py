@@ -7,7 +7,7 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
-from core.log.errors import LogUnavailableError
+from core.log.errors import DamagedLogError, LogUnavailableError
 from core.runtime.problems import ProblemError
 from core.runtime.shortcuts import Endpoint
 from pipai_contracts.problems import FieldProblem, Problem
@@ -129,6 +129,14 @@ def unavailable(error: LogUnavailableError) -> ProblemError:
                 "The views are too far behind",
                 "More events than STREAM_BACKLOG_LIMIT are in no view yet; projectors are down or too few. Try again.",
                 headers={"Retry-After": "1"},
+            )
+        case DamagedLogError():
+            return ProblemError(
+                503,
+                "log-damaged",
+                "The event log is damaged",
+                f"{error}. Until then no events are taken there.",
+                headers={"Retry-After": "10"},
             )
         case FullPipelineError():
             return too_much_at_once()

@@ -9,7 +9,6 @@ from redis.asyncio import Redis
 from core.log.entry import Entry
 from core.log.keys import GROUP, Keys, Source
 from core.log.read import read_entries
-from core.log.trim import Trimmer
 from core.runtime.logs import get_logger
 from core.runtime.redis import ask_holder
 from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints
@@ -17,6 +16,7 @@ from core.views.errors import ViewsWentBackError
 from pipai_contracts.record import StreamId
 from services.projector import metrics
 from services.projector.projection import Projection, Stretch
+from services.projector.retention import Retention
 from services.projector.turns import Turns
 
 _CONSUMER_PENDING: Final = 100
@@ -40,7 +40,7 @@ class Follower:
         *,
         projection: Projection,
         checkpoints: Checkpoints,
-        trimmer: Trimmer,
+        retention: Retention,
         batch: int,
         turns: Turns,
     ) -> None:
@@ -49,7 +49,7 @@ class Follower:
         self._keys = keys
         self._projection = projection
         self._checkpoints = checkpoints
-        self._trimmer = trimmer
+        self._retention = retention
         self._batch = batch
         self._turns = turns
         self._checkpoint: Checkpoint | None = None
@@ -175,7 +175,7 @@ class Follower:
             metrics.PROJECTED.labels(self.source.name).inc(len(stretch.entries))
             metrics.BATCH_SECONDS.labels(self.source.name).observe(time.perf_counter() - began)
             await self._acknowledge(delivered)
-            await self._trimmer.trim(self.source, reached.offset, reached.stream_id)
+            await self._retention.after(self.source, reached)
         except Exception as error:
             log.warning("stream batch not projected", stream=self.source.key, error=str(error))
             self._start_over()

@@ -38,6 +38,21 @@ LAG_SECONDS: Final = Gauge(
     "Age of the oldest event not in its views yet, else 0.",
     ["source"],
 )
+HELD_ENTRIES: Final = Gauge(
+    "pipai_held_entries",
+    "Entries over the length of a source stream that stay because a consumer group of others needs them.",
+    ["source"],
+)
+TAKEN_ENTRIES: Final = Counter(
+    "pipai_taken_entries_total",
+    "Entries trimmed though a living consumer group of others still needed them.",
+    ["source"],
+)
+LEFT_BEHIND: Final = Counter(
+    "pipai_groups_left_behind_total",
+    "Consumer groups of others that were silent for GROUP_IDLE_LIMIT when entries they had not had were trimmed.",
+    ["source"],
+)
 HELD: Final = Gauge("pipai_held_partitions", "Partitions this projector follows; 0 while it stands by.")
 LEASE_CHANGES: Final = Counter(
     "pipai_lease_changes_total", "Partitions gained, lost to another or handed over.", ["kind"]

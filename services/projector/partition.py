@@ -1,7 +1,7 @@
 """One partition's four sources, for as long as this projector holds its lease."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, Final, cast
@@ -21,6 +21,7 @@ from core.views.errors import CommitError
 from pipai_contracts.record import StreamId
 from services.projector import metrics
 from services.projector.follower import Follower, consumer_name
+from services.projector.retention import Retention
 from services.projector.turns import Turns
 
 _LOOK_EVERY: Final = 2.0
@@ -35,19 +36,25 @@ log = get_logger()
 class Partition:
     """A FastStream subscriber for each source of a partition, and a watch over what the group does not deliver."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a partition is where reading, projecting and keeping meet
         self,
         redis: Redis,
         broker: RedisBroker,
         followers: Sequence[Follower],
         turns: Turns,
         *,
+        retention: Retention,
+        repair: Callable[[], Awaitable[None]],
         batch: int,
         block_ms: int,
     ) -> None:
         self._redis = redis
         self._broker = broker
         self._followers = followers
+        self._retention = retention
+        self._repair = repair
+        self._begun: set[Follower] = set()
+        self._troubles: dict[Follower, str] = {}
         self._turns = turns
         self._batch = batch
         self._block_ms = block_ms
@@ -68,21 +75,41 @@ class Partition:
                 metrics.WAITING.remove(follower.source.name)
 
     async def _follow(self) -> None:
-        while not self.caught_up:
-            try:
-                await self._begin()
-            except Exception as error:  # noqa: BLE001 - a partition that nobody follows would wait unnoticed
-                log.warning("partition cannot be followed yet", error=str(error))
-                await asyncio.sleep(_LOOK_EVERY)
-        await self._watch()
+        """Begin with every source, then watch over them. What is wrong with one keeps no other from being followed."""
+        waiting: dict[Follower, StreamId | None] = {}
+        for look in count():
+            for follower in self._followers:
+                try:
+                    waiting[follower] = await self._attend(follower, waiting.get(follower))
+                    if look % _LOOKS_PER_TIDYING == _LOOKS_PER_TIDYING - 1 and waiting[follower] is None:
+                        await self._tidy(follower)
+                    self._troubles.pop(follower, None)
+                except Exception as error:  # noqa: BLE001 - a watch that ended would leave every source unwatched
+                    await self._note_trouble(follower, error)
+            self.caught_up = len(self._begun) == len(self._followers)
+            await asyncio.sleep(_LOOK_EVERY)
 
-    async def _begin(self) -> None:
-        for follower in self._followers:
-            await create_group(self._redis, follower.source)
-            await follower.catch_up()
-        for follower in self._followers:
-            await self._subscribe(follower)
-        self.caught_up = True
+    async def _attend(self, follower: Follower, waited: StreamId | None) -> StreamId | None:
+        if follower in self._begun:
+            return await self._look(follower, waited)
+        await create_group(self._redis, follower.source)
+        await follower.catch_up()
+        await self._subscribe(follower)
+        self._begun.add(follower)
+        return None
+
+    async def _note_trouble(self, follower: Follower, error: Exception) -> None:
+        """Say it once; and put right what may be why Redis refused, so that the next look succeeds."""
+        told = str(error) or repr(error)
+        if self._troubles.get(follower) != told:
+            log.warning("stream cannot be followed", stream=follower.source.key, error=told)
+            self._troubles[follower] = told
+        if not isinstance(error, ResponseError):
+            return
+        try:
+            await self._repair()
+        except (RedisError, ValueError) as failure:
+            log.warning("keys cannot be repaired", error=str(failure))
 
     async def _subscribe(self, follower: Follower) -> None:
         """Have the group's batches brought to the follower.
@@ -123,19 +150,6 @@ class Partition:
             await create_group(self._redis, follower.source)
             await subscriber.start()
 
-    async def _watch(self) -> None:
-        """Catch up on sources whose events wait though nobody delivers them: the last event before a silence."""
-        waiting: dict[Follower, StreamId | None] = {}
-        for look in count(1):
-            await asyncio.sleep(_LOOK_EVERY)
-            for follower in self._followers:
-                try:
-                    waiting[follower] = await self._look(follower, waiting.get(follower))
-                    if look % _LOOKS_PER_TIDYING == 0 and waiting[follower] is None:
-                        await self._tidy(follower)
-                except Exception as error:  # noqa: BLE001 - a watch that ended would leave every source unwatched
-                    log.warning("stream cannot be looked at", stream=follower.source.key, error=str(error))
-
     async def _look(self, follower: Follower, waited: StreamId | None) -> StreamId | None:
         """Help one source on; returns the event that waits there, ``waited`` is the one that did at the last look.
 
@@ -143,6 +157,7 @@ class Partition:
         """
         await self._revive(follower)
         oldest = await follower.oldest_waiting()
+        await self._retention.look(follower.source)
         if oldest is not None and oldest == waited:
             events = await follower.catch_up()
             log.info("stream caught up", stream=follower.source.key, events=events)

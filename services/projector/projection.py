@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
+from redis.exceptions import ResponseError
+
+from core.log.damage import REPAIRED
 from core.log.dead import DeadLetters
 from core.log.entry import Entry, decode
 from core.log.errors import UndecodableEntryError
@@ -16,6 +19,7 @@ from core.log.keys import Keys, Source, partition_of
 from core.runtime.logs import get_logger
 from core.views.errors import ContendedViewError, GenerationChangedError
 from core.views.project import Folded, fold_batch, topics_in
+from core.views.repair import Repair
 from core.views.store import ViewStore, commit_calls
 from core.views.stored import Stored, Update
 from pipai_contracts.ids import Topic
@@ -61,8 +65,9 @@ class Projection:
     succeeds when the stored version is the very one that was folded on.
     """
 
-    def __init__(self, keys: Keys, store: ViewStore, dead: DeadLetters) -> None:
+    def __init__(self, keys: Keys, store: ViewStore, dead: DeadLetters, repair: Repair) -> None:
         self._keys = keys
+        self._repair = repair
         self._store = store
         self._dead = dead
         self._views: OrderedDict[Topic, Stored] = OrderedDict()
@@ -105,7 +110,7 @@ class Projection:
             metrics.MOVED.inc(len(moved))
             await asyncio.sleep(random.uniform(0, 0.002 * min(attempt, 50)))  # noqa: S311 - jitter
             # As they are stored: the next stretch may have been folded meanwhile, and its views in memory do not count.
-            loaded = await self._store.load(list(moved))
+            loaded = await self._load_stored(list(moved))
             stretch.settle(self._fold(stretch.records, loaded, moved))
             moved = await self._commit(stretch.updates, stretch.source, since)
         await self._park(stretch)
@@ -132,7 +137,33 @@ class Projection:
         # Taken before the wait: what is committed meanwhile may forget them, which its own version check makes good.
         known = {topic: self._views[topic] for topic in topics if topic in self._views}
         missing = [topic for topic in topics if topic not in known]
-        return {**known, **await self._store.load(missing)} if missing else known
+        return {**known, **await self._load_stored(missing)} if missing else known
+
+    async def _load_stored(self, topics: Sequence[Topic]) -> dict[Topic, Stored]:
+        """The views as they are stored; what cannot be read is made anew first."""
+        loaded = await self._store.load(topics)
+        if len(loaded) == len(topics):
+            return loaded
+        self._count_repaired(await self._repair.views([topic for topic in topics if topic not in loaded]))
+        return await self._store.load(topics)
+
+    async def repair(self) -> None:
+        """Put right what is wrong of the keys all views share, and of what remembers parked events.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer.
+        """
+        for partition in range(self._keys.partitions):
+            self._count_repaired(await self._repair.partition(partition))
+        self._count_repaired(await self._repair.parked())
+
+    def _count_repaired(self, repaired: Sequence[str]) -> bool:
+        for name in repaired:
+            REPAIRED.labels(name).inc()
+        if repaired:
+            self._generations.clear()
+            self.forget()
+        return bool(repaired)
 
     async def _commit(self, updates: Sequence[Update], source: Source, since: StreamId) -> set[Topic]:
         """Commit, and return the topics whose views another wrote first."""
@@ -157,15 +188,20 @@ class Projection:
         self, partition: int, updates: Sequence[Update], source: Source, since: StreamId
     ) -> set[Topic]:
         """One call of the commit script; returns the topics whose views another wrote first, and forgets these."""
-        if partition not in self._generations:
-            self._generations[partition] = await self._store.generation(partition)
-        generation = self._generations[partition]
+        topics = [update.topic for update in updates]
         try:
+            if partition not in self._generations:
+                self._generations[partition] = await self._store.generation(partition)
+            generation = self._generations[partition]
             outcome = await self._store.commit(partition, generation, updates, source=source, since=since)
         except GenerationChangedError:
             self._generations.pop(partition, None)
             self.forget()
-            return {update.topic for update in updates}
+            return set(topics)
+        except (ResponseError, ValueError):  # of a key that is none of ours; ValueError: of its content
+            if not self._count_repaired(await self._repair.after_failed_commit(partition, topics)):
+                raise
+            return set(topics)
         moved = {update.topic for update, written in zip(updates, outcome, strict=True) if not written}
         for topic in moved:
             self._views.pop(topic, None)
@@ -182,6 +218,7 @@ class Projection:
             stretch.parked.add(entry.stream_id)
             if parked.put_aside:
                 log.error("dead letters began anew: their key had a wrong type and was put aside", stream=source.key)
+                REPAIRED.labels("dead").inc(parked.put_aside)
             if parked.now:
                 log.error("stream event parked", stream=source.key, stream_id=str(entry.stream_id), error=str(error))
                 metrics.PARKED.labels(source.name).inc()

@@ -13,18 +13,19 @@ from redis.exceptions import RedisError
 from core.log.dead import DeadLetters
 from core.log.keys import Keys
 from core.log.layout import check_layout, keep_layout
-from core.log.trim import Trimmer
 from core.runtime.logs import get_logger
 from core.runtime.redis import refuse_eviction
 from core.runtime.tasks import running
 from core.views.checkpoints import Checkpoints
 from core.views.failover import Failover, Regression
+from core.views.repair import Repair
 from core.views.store import ViewStore
 from services.projector import metrics
 from services.projector.follower import Follower
 from services.projector.lease import Leases, Share
 from services.projector.partition import Partition
 from services.projector.projection import Projection
+from services.projector.retention import Retention
 from services.projector.settings import ProjectorSettings
 from services.projector.turns import Turns
 
@@ -53,10 +54,11 @@ class Projector:
         self._leases = leases
         self._keys = Keys(settings.key_prefix, settings.stream_partitions)
         store = ViewStore(redis, self._keys, feed_length=settings.stream_max_entries, ttl=settings.view_ttl)
-        self._projection = Projection(self._keys, store, DeadLetters(redis, self._keys))
         self._failover = Failover(redis, self._keys, store)
+        repair = Repair(redis, self._keys, store)
+        self._projection = Projection(self._keys, store, DeadLetters(redis, self._keys), repair)
         self._checkpoints = Checkpoints(redis, self._keys)
-        self._trimmer = Trimmer(redis, max_entries=settings.stream_max_entries)
+        self._retention = Retention(redis, self._keys, settings)
         self._turns = Turns()
         self._holdings: dict[int, _Holding] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -181,7 +183,7 @@ class Projector:
                 source,
                 projection=self._projection,
                 checkpoints=self._checkpoints,
-                trimmer=self._trimmer,
+                retention=self._retention,
                 batch=settings.projector_batch,
                 turns=self._turns,
             )
@@ -193,6 +195,8 @@ class Projector:
             self._broker,
             followers,
             self._turns,
+            retention=self._retention,
+            repair=self._projection.repair,
             batch=settings.projector_batch,
             block_ms=settings.stream_block_time,
         )

@@ -20,3 +20,7 @@ class ProjectorSettings(Settings):
             le=60,
         ),
     ] = 5
+    group_idle_limit: Annotated[
+        int,
+        Field(description="Seconds a consumer group of others may be silent before trimming goes on without it.", ge=1),
+    ] = 3600

@@ -69,9 +69,11 @@ class Producer:
         self.store = ViewStore(redis, keys, feed_length=1000, ttl=600)
         self._appender = Appender(redis, keys, idempotency_window=60, owner_ttl=600)
 
-    async def publish(self, *events: AnyEvent, run_id: str | None = None, user_id: str | None = None) -> None:
+    async def publish(
+        self, *events: AnyEvent, run_id: str | None = None, user_id: str | None = None, event_id: str | None = None
+    ) -> None:
         envelopes = [
-            Envelope(event_id=uuid.uuid4().hex, time=now(), run_id=run_id, user_id=user_id, event=event)
+            Envelope(event_id=event_id or uuid.uuid4().hex, time=now(), run_id=run_id, user_id=user_id, event=event)
             for event in events
         ]
         await self._appender.append(envelopes)
@@ -126,9 +128,9 @@ async def serving(settings: ApiSettings) -> AsyncGenerator[Api]:
 
 
 @asynccontextmanager
-async def projecting(redis_url: str, key_prefix: str) -> AsyncGenerator[None]:
+async def projecting(redis_url: str, key_prefix: str, **settings: Any) -> AsyncGenerator[None]:
     """A projector at work."""
-    values: dict[str, Any] = {"redis_url": redis_url, "key_prefix": key_prefix, "stream_block_time": 100}
+    values: dict[str, Any] = {"redis_url": redis_url, "key_prefix": key_prefix, "stream_block_time": 100, **settings}
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(build_projector(ProjectorSettings(**values), stack).running())
         yield

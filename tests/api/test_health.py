@@ -115,6 +115,20 @@ async def test_a_process_that_ends_withdraws_its_streams(serve: Serve, redis_url
         assert await redis.hlen(connections) == 0
 
 
+async def test_a_count_of_streams_that_holds_something_else_is_begun_anew(
+    serve: Serve, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "_TELL_EVERY", 0.05)
+    await producer.redis.set(producer.keys.connections, "no hash")
+
+    async with serve():
+        await wait_until(lambda: _is_hash(producer))
+
+
+async def _is_hash(producer: Producer) -> bool:
+    return await producer.redis.type(producer.keys.connections) == b"hash"
+
+
 async def test_what_nobody_can_count_is_no_fault_of_the_service(api: Api, producer: Producer) -> None:
     await producer.redis.hset(producer.keys.connections, "strange", "entry")
     assert (await _health(api))[0] == 200

@@ -17,6 +17,7 @@ from tests.system.running import environment
         ("publish_to_changes", 2),
         ("known_workflows", 2),
         ("idle_cost", 3),
+        ("user_bound", 3),
         ("append", 11 if shutil.which("redis-benchmark") else 7),
     ],
 )

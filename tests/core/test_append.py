@@ -1,17 +1,19 @@
 """What stands in the log after an append, on a real Redis."""
 
+import re
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from redis.exceptions import ReadOnlyError
 
 from core.log.append import MAX_PER_CALL, Appender
 from core.log.entry import decode
-from core.log.errors import LogUnavailableError
+from core.log.errors import DamagedLogError, LogUnavailableError
 from core.log.keys import Keys
 from core.log.read import read_entries
 from core.runtime.redis import command_client
@@ -152,21 +154,19 @@ async def test_ai_events_belong_to_who_owns_their_workflow(appender: Appender, r
     assert users == ["bob", "bob", "bob", "ann", "ann", None]
 
 
-@pytest.mark.parametrize("which", ["stream", "counter", "owner", "seen"])
-async def test_a_key_of_the_wrong_type_stores_nothing_and_is_told(
+@pytest.mark.parametrize("which", ["stream", "counter", "counter that is no number"])
+async def test_a_broken_key_of_the_log_stores_nothing_and_is_named(
     appender: Appender, redis: Redis, keys: Keys, which: str
 ) -> None:
     source = keys.source("workflow:progress", 0)
-    topic = step(1).envelope("mine").topic
-    broken = {"stream": source.key, "counter": source.offset, "owner": source.owner(topic)}
-    wrong = broken.get(which, source.seen(topic, "mine"))
-    if which == "stream":
-        await redis.set(wrong, "text")
-    else:
+    wrong = source.key if which == "stream" else source.offset
+    if which == "counter":
         await redis.rpush(wrong, "text")
+    else:
+        await redis.set(wrong, "text")
     await redis.expire(wrong, 60)
 
-    with pytest.raises(LogUnavailableError, match="cannot append"):
+    with pytest.raises(DamagedLogError, match=re.escape(f"cannot append to {source.key}: {wrong} ")):
         await appender.append([step(1).by("ada").envelope("mine")])
 
     assert await _stored(redis, keys) == [wrong.encode()]
@@ -174,19 +174,33 @@ async def test_a_key_of_the_wrong_type_stores_nothing_and_is_told(
     assert (await appender.append([step(1).envelope("mine")]))[0].offset == 1
 
 
-async def test_a_key_of_the_wrong_type_keeps_out_the_events_of_its_topic_alone(
-    appender: Appender, redis: Redis, keys: Keys
+@pytest.mark.parametrize("which", ["owner", "seen"])
+async def test_a_note_of_the_wrong_type_is_made_anew_and_keeps_no_event_out(
+    appender: Appender, redis: Redis, keys: Keys, which: str
 ) -> None:
     source = keys.source("workflow:progress", 0)
-    events = [seal(step(1, of=name).envelope(f"e{number}")) for number, name in enumerate("abac")]
-    await redis.rpush(source.owner(events[0].topic), "text")
-    await redis.expire(source.owner(events[0].topic), 60)
+    events = [seal(step(1, of=name).by("ada").envelope(f"e{number}")) for number, name in enumerate("abac")]
+    topic = events[0].topic
+    wrong = source.owner(topic) if which == "owner" else source.seen(topic, "e0")
+    await redis.rpush(wrong, "text")
+    before = REGISTRY.get_sample_value("pipai_repaired_keys_total", {"key": which}) or 0
 
     answers = await appender.append_to(source, events)
 
-    assert [getattr(answer, "offset", None) for answer in answers] == [None, 1, None, 2]
-    assert isinstance(answers[0], LogUnavailableError)
-    assert "workflow:a" in str(answers[0])
+    assert [getattr(answer, "offset", None) for answer in answers] == [1, 2, 3, 4]
+    assert await redis.get(source.owner(topic)) == b"ada"
+    assert await redis.exists(source.seen(topic, "e0"))
+    assert REGISTRY.get_sample_value("pipai_repaired_keys_total", {"key": which}) == before + 1
+
+
+async def test_a_note_nobody_can_read_is_none(appender: Appender, redis: Redis, keys: Keys) -> None:
+    source = keys.source("workflow:progress", 0)
+    envelope = step(1).envelope("mine")
+    await redis.set(source.seen(envelope.topic, "mine"), "by another hand")
+
+    [first], [repeat] = await appender.append([envelope]), await appender.append([envelope])
+
+    assert (first.offset, first.duplicate, repeat.offset, repeat.duplicate) == (1, False, 1, True)
 
 
 async def test_an_owner_that_cannot_be_read_does_not_keep_out_ai_events(

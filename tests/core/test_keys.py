@@ -9,11 +9,13 @@ from core.log.keys import SOURCES, Keys, partition_of
 from pipai_contracts.ids import Kind, Topic
 from tests.contracts.test_ids import printable_ids
 
+_ids = printable_ids.filter(lambda text: 0 < len(text) <= 200)
+
 topics = st.builds(
     Topic,
     st.from_regex(r"[A-Za-z0-9_-]{1,8}", fullmatch=True),
     st.sampled_from(["workflow", "file", "user"]),
-    printable_ids.filter(bool),
+    _ids,
 )
 
 

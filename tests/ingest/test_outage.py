@@ -14,7 +14,7 @@ from services.ingest.main import build
 from services.ingest.settings import IngestSettings
 from services.standalone.embedded import Server, redis_server
 from tests.conftest import wait_until
-from tests.ingest.conftest import Serve
+from tests.ingest.conftest import Log, Serve
 
 EVENT = {"step": "s", "progress": 1}
 
@@ -115,3 +115,48 @@ def test_building_the_service_contacts_nobody(tmp_path: Path) -> None:
         "storage_url": tmp_path.as_uri(),
     }
     assert build(IngestSettings(**values)).name == "ingest"
+
+
+async def test_a_full_redis_is_not_ready_and_takes_nothing(serve: Serve, own_redis: Server) -> None:
+    own_redis.start()
+    async with serve(redis_url=own_redis.address) as client:
+        assert await _ready(client)
+        with Redis.from_url(own_redis.address) as redis:
+            redis.config_set("maxmemory", "1mb")
+            not_ready = await client.get("/readyz")
+            assert (not_ready.status_code, (await _publish(client)).status_code) == (503, 503)
+            assert "Redis is full" in not_ready.json()["detail"]
+
+            redis.config_set("maxmemory", "0")
+        assert (await _publish(client)).status_code == 202
+        assert await _ready(client)
+
+
+async def test_a_redis_that_is_set_to_evict_while_it_runs_is_not_ready(serve: Serve, own_redis: Server) -> None:
+    own_redis.start()
+    async with serve(redis_url=own_redis.address) as client:
+        assert await _ready(client)
+        _let_it_evict(own_redis)
+        assert "allkeys-lru" in (await client.get("/readyz")).json()["detail"]
+
+
+@pytest.mark.parametrize("which", ["stream", "offset"])
+async def test_a_broken_key_of_the_log_is_named_to_who_publishes_there_and_stops_no_other(
+    serve: Serve, log: Log, which: str
+) -> None:
+    source = log.keys.source("workflow:progress", 0)
+    broken = source.key if which == "stream" else source.offset
+    await log.redis.set(broken, "by another hand", ex=60)
+    with capture_logs() as lines:
+        async with serve() as client:
+            for _ in range(2):
+                refused = await _publish(client)
+                assert (refused.status_code, refused.json()["type"]) == (503, "/problems/log-damaged")
+                assert f" {broken} " in refused.json()["detail"]
+                assert "retry-after" in refused.headers
+            assert (await client.post("/stream/publish/ai/w", json=EVENT)).status_code == 202
+            assert await _ready(client)
+            await log.redis.delete(broken)
+            assert (await _publish(client)).status_code == 202
+
+    assert [line["event"] for line in lines if line["event"].startswith("stream log")] == ["stream log is damaged"]

@@ -180,10 +180,10 @@ async def test_waiting_events_and_their_bytes_are_bounded(
     assert isinstance(later, Published)
 
 
-async def test_a_lone_event_leaves_at_once_and_a_failed_one_leaves_others_alone(
+async def test_a_lone_event_leaves_at_once_and_others_together(
     producers: _Producers, appender: _HeldAppender, redis_url: str
 ) -> None:
-    """A key of the wrong type is the fault of one topic."""
+    """A key of the wrong type is made anew on the way."""
     appender.go.set()
     spoilt = seal(step(1, of="spoilt").envelope("2"))
     async with Redis.from_url(redis_url) as redis:
@@ -196,5 +196,4 @@ async def test_a_lone_event_leaves_at_once_and_a_failed_one_leaves_others_alone(
         answers: list[object] = [answer for task in tasks for answer in await task]
 
     assert appender.calls == [["0"], ["1", "2", "3"]]
-    assert [isinstance(answer, Published) for answer in answers] == [True, True, False, True]
-    assert "workflow:spoilt" in str(answers[2])
+    assert [isinstance(answer, Published) for answer in answers] == [True] * 4

@@ -14,10 +14,10 @@ from core.log.dead import DeadLetters
 from core.log.entry import Entry
 from core.log.keys import GROUP, Keys, Source
 from core.log.read import entries_of
-from core.log.trim import Trimmer
 from core.runtime.redis import command_client
 from core.views.checkpoints import Checkpoints
 from core.views.folds import render
+from core.views.repair import Repair
 from core.views.store import ViewStore
 from pipai_contracts.ids import Topic
 from pipai_contracts.publish import Published
@@ -28,6 +28,7 @@ from services.projector.main import build
 from services.projector.partition import create_group
 from services.projector.projection import Projection
 from services.projector.projector import Projector
+from services.projector.retention import Retention
 from services.projector.settings import ProjectorSettings
 from services.projector.turns import Turns
 from tests.conftest import wait_until
@@ -110,9 +111,14 @@ class Deployment:
             self.redis,
             self.keys,
             at,
-            projection=Projection(self.keys, self.store, DeadLetters(self.redis, self.keys)),
+            projection=Projection(
+                self.keys,
+                self.store,
+                DeadLetters(self.redis, self.keys),
+                Repair(self.redis, self.keys, self.store),
+            ),
             checkpoints=self.checkpoints,
-            trimmer=Trimmer(self.redis, max_entries=self.settings.stream_max_entries),
+            retention=Retention(self.redis, self.keys, self.settings),
             batch=self.settings.projector_batch,
             turns=Turns(),
         )

@@ -15,7 +15,7 @@ from tests.conftest import wait_until
 from tests.contracts.json_values import nested
 from tests.core.telling import Told, ai, analysis, notice, step
 from tests.projector.conftest import Deployment, counted
-from tests.projector.fresh_fold import fold_log, is_projected
+from tests.projector.fresh_fold import fold_log
 
 FOREIGN: dict[str, dict[Any, Any]] = {
     "none of the fields": {"hello": "world"},
@@ -125,24 +125,6 @@ async def test_a_parked_event_stays_out_of_a_view_that_is_folded_again(
 
     await deployment.settled_without(unlucky)
     assert len(await deployment.letters()) == 1
-
-
-async def test_a_view_that_cannot_be_read_parks_its_events_and_stops_no_other(deployment: Deployment) -> None:
-    async with deployment.projecting():
-        await deployment.publish(step(1), step(1, of="v"))
-        await deployment.settled()
-    await deployment.redis.hset(deployment.keys.view(step(1).envelope("x").topic), "state", "{}")
-
-    async with deployment.projecting():
-        await deployment.publish(step(2), step(2, of="v"))
-        await wait_until(lambda: is_projected(deployment.redis, deployment.keys))
-
-    other = await deployment.view("workflow", "v")
-    assert isinstance(other, WorkflowView)
-    assert other.progress == 2
-    assert [letter[b"error"] for letter in await deployment.letters()] == [
-        b"ValueError: the stored view of default:workflow:w cannot be read"
-    ]
 
 
 @pytest.mark.parametrize(
