@@ -1,7 +1,6 @@
 """Making what goes with the log and the views of another layout, under staged names, each key by itself."""
 
-from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from pydantic_core import from_json, to_json
 from redis.asyncio import Redis
@@ -30,6 +29,19 @@ _SUBJECTS: Final = {
 """Event → its source stream, and the field with the id that says which partition."""
 
 
+class _Remembered(NamedTuple):
+    """A string beside a source stream, and what it is to be called beside its ``twin``.
+
+    ``is_place``: it says where an event stands; else who owns a topic.
+    """
+
+    key: str
+    source: Source
+    twin: Source
+    new_key: str
+    is_place: bool
+
+
 class RestMover:
     """Copies owners, ids of repeated events, dead letters, views and feeds of ``old`` to staged ones of ``new``."""
 
@@ -39,6 +51,7 @@ class RestMover:
         self._new = new
         self._ledger = ledger
         self._progress = progress
+        self._remembered: list[_Remembered] = []
         self.views = 0
         self.letters = 0
         self.unreadable: list[Topic] = []
@@ -51,6 +64,7 @@ class RestMover:
         for start in (f"{self._old.prefix}:", f"{{{self._old.prefix}:"):
             async for key in keys_beginning(self._redis, start):
                 await self._copy_key(key, beginnings)
+        await self._copy_remembered()
         await self._write_checkpoints()
 
     async def _copy_key(self, key: str, beginnings: dict[str, Source]) -> None:
@@ -63,39 +77,60 @@ class RestMover:
         start = next((start for start in beginnings if key.startswith(start)), None)
         if start is None:
             return
+        remembered = self._remembered_by(key, start, beginnings[start])
+        if remembered is not None:
+            self._remembered.append(remembered)
+            if len(self._remembered) == _PAGE:
+                await self._copy_remembered()
+
+    def _remembered_by(self, key: str, start: str, source: Source) -> _Remembered | None:
+        """What the key beside a source stream is to become; None for what is not moved."""
         kind, _, rest = key.removeprefix(start).partition(":")
         if kind == "owner":
-            await self._copy_owner(key, beginnings[start], rest)
-        elif kind == "seen":
-            await self._copy_seen(key, beginnings[start], rest)
+            topic = Topic.parse(rest)
+            twin = self._twin(source, topic)
+            return _Remembered(key, source, twin, twin.owner(topic), is_place=False)
+        if kind == "seen":
+            length, _, text = rest.partition(":")
+            topic = Topic.parse(text[: int(length)])
+            twin = self._twin(source, topic)
+            return _Remembered(key, source, twin, twin.seen(topic, text[int(length) + 1 :]), is_place=True)
+        return None
 
-    async def _copy_owner(self, key: str, source: Source, path: str) -> None:
-        topic = Topic.parse(path)
-        await self._copy_string(key, self._twin(source, topic).owner(topic), lambda value: value)
+    async def _copy_remembered(self) -> None:
+        """Copy a page of owners and of where events stand: what a repeated event is answered with."""
+        page, self._remembered = self._remembered, []
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for one in page:
+                pipe.get(one.key)
+                pipe.pttl(one.key)
+            told = await pipe.execute()
+        found = list(zip(page, told[::2], told[1::2], strict=True))
+        alive = [(one, value, milliseconds) for one, value, milliseconds in found if value is not None]
+        values = await self._where_now([(one, value) for one, value, _ in alive])
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for (one, _, milliseconds), value in zip(alive, values, strict=True):
+                pipe.set(staged(one.new_key), value, px=milliseconds if milliseconds > 0 else None)
+            await pipe.execute()
 
-    async def _copy_seen(self, key: str, source: Source, rest: str) -> None:
-        """The answer a repeat of the event gets: where it stands now."""
-        length, _, text = rest.partition(":")
-        path, event_id = text[: int(length)], text[int(length) + 1 :]
-        topic = Topic.parse(path)
-        twin = self._twin(source, topic)
-        stored = cast("bytes | None", await self._redis.get(key))
-        if stored is None:
-            return
-        old_id, offset, *call = stored.split(b" ")
-        new_id = self._moved(source.name, StreamId.parse(old_id))
-        found = cast("list[Any]", await self._redis.xrange(staged(twin.key), min=str(new_id), max=str(new_id)))
-        offset = found[0][1].get(b"offset", offset) if found else offset
-        answer = b" ".join([str(new_id).encode(), offset, *call])
-        await self._copy_string(key, twin.seen(topic, event_id), lambda _: answer)
-
-    async def _copy_string(self, key: str, new_key: str, change: Callable[[bytes], bytes]) -> None:
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.get(key)
-            pipe.pttl(key)
-            value, milliseconds = cast("tuple[bytes | None, int]", await pipe.execute())
-        if value is not None and milliseconds != 0:
-            await self._redis.set(staged(new_key), change(value), px=milliseconds if milliseconds > 0 else None)
+    async def _where_now(self, page: list[tuple[_Remembered, bytes]]) -> list[bytes]:
+        """The values as they are in the new layout: an owner stays, an event has another offset and perhaps id."""
+        ids = [
+            self._moved(one.source.name, StreamId.parse(value.split(b" ")[0])) if one.is_place else BEGINNING
+            for one, value in page
+        ]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for (one, _), stream_id in zip(page, ids, strict=True):
+                pipe.xrange(staged(one.twin.key), min=str(stream_id), max=str(stream_id))
+            rows = cast("list[list[Any]]", await pipe.execute())
+        values: list[bytes] = []
+        for (one, value), stream_id, row in zip(page, ids, rows, strict=True):
+            if one.is_place:
+                _, offset, *call = value.split(b" ")
+                values.append(b" ".join([str(stream_id).encode(), _offset(row, offset), *call]))
+            else:
+                values.append(value)
+        return values
 
     async def _copy_letters(self, source: Source) -> None:
         after = BEGINNING
@@ -213,6 +248,11 @@ class RestMover:
 
     def _moved(self, source: str, stream_id: StreamId) -> StreamId:
         return self._ledger.ids.get((source, stream_id), stream_id)
+
+
+def _offset(row: list[Any], known: bytes) -> bytes:
+    """The offset of the entry; what was known when it is gone from the log."""
+    return row[0][1].get(b"offset", known) if row else known
 
 
 def _stream_of(source: str) -> str:

@@ -17,6 +17,7 @@ from core.log.scan import keys_beginning
 from core.log.staging import placed, staged
 from core.views.folds import render
 from core.views.store import ViewStore
+from core.views.user import UserState
 from pipai_contracts.ids import Topic
 from pipai_contracts.publish import Published
 from pipai_contracts.record import BEGINNING
@@ -279,6 +280,10 @@ async def test_one_can_go_back_while_nothing_is_deleted(
     assert await _shown(redis_url, key_prefix, 1) == before
 
 
+def forget(state: UserState, *_: object) -> UserState:
+    return state.changed(sources={})
+
+
 async def test_a_copy_that_shows_something_else_is_refused(
     redis_url: str, key_prefix: str, admin: Admin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -286,7 +291,7 @@ async def test_a_copy_that_shows_something_else_is_refused(
         await deployment.publish(*EVERYTHING)
     before = await _shown(redis_url, key_prefix, 1)
     with monkeypatch.context() as broken:
-        broken.setattr("services.admin.move_rest.spread", lambda state, *_: state.changed(sources={}))
+        broken.setattr("services.admin.move_rest.spread", forget)
         assert await admin("repartition", "--to", "4", "--yes") == 2
     assert "is not the same after the copy. Nothing was deleted" in capsys.readouterr().err
     assert await _shown(redis_url, key_prefix, 1) == before

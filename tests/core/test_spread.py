@@ -7,7 +7,7 @@ import pytest
 
 from core.log.keys import Keys
 from core.views.spread import spread
-from core.views.user import UserState, evolve, initial, render
+from core.views.user import RunState, UserState, evolve, initial, render
 from pipai_contracts.record import Record, StreamId
 from tests.core.telling import Told, notice, records, step
 from tests.projector.random_run import random_run
@@ -33,7 +33,7 @@ def folded(told: Sequence[Record]) -> UserState:
     return state
 
 
-def runs(state: UserState) -> dict[str, list[object]]:
+def runs(state: UserState) -> dict[str, list[tuple[str, RunState]]]:
     """Source → its runs, in their order; parts without any left out."""
     found = {name: [*part.active.items(), *part.ended.items()] for name, part in state.sources.items()}
     return {name: listed for name, listed in found.items() if listed}
