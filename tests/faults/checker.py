@@ -6,7 +6,7 @@ from core.log.keys import Keys, partition_of
 from pipai_contracts.ids import Topic
 from tests.faults.anomaly import Anomaly
 from tests.faults.history import Answered, AnyHappening, Applied
-from tests.faults.timeline import Event, Publication, Timeline, event_of, timeline, topics_of_envelope
+from tests.faults.timeline import Event, Publication, Timeline, event_of, timeline, topics_of
 from tests.faults.view_checker import view_anomalies
 from tests.faults.viewer_checker import viewer_anomalies
 
@@ -39,7 +39,7 @@ def _missing(put: Timeline) -> Iterator[tuple[Event, Publication, Topic]]:
     }
     for event, publication in put.publications.items():
         if publication.oks and publication.envelope is not None:
-            for topic in topics_of_envelope(publication.envelope):
+            for topic in topics_of(publication.envelope):
                 if (topic.path, event) not in seen:
                     yield event, publication, topic
 

@@ -8,7 +8,7 @@ from pipai_contracts.frames import wire_data
 from pipai_contracts.record import Record, StreamId
 from tests.core.telling import Told, analysis, notice, step
 from tests.faults.history import Answered, AnyHappening, Applied, Connected, Connecting, Invoked, Kept, Received, Rest
-from tests.faults.timeline import topics_of_envelope
+from tests.faults.timeline import topics_of
 
 KEYS = Keys()
 EPOCH = "0000000a"
@@ -56,7 +56,7 @@ def sound_history() -> list[AnyHappening]:
         history.append(Answered.model_validate({"at": number, "op": number, "outcome": "ok", **place}))
         data = wire(told, number)
         record = Record(source.name, StreamId(number + 1, 0), number + 1, envelope, encode_data(told.event))
-        for topic in topics_of_envelope(envelope):
+        for topic in topics_of(envelope):
             pos = positions[topic.path] = positions.get(topic.path, 0) + 1
             change += 1
             fields = {"at": number, "topic": topic.path, "epoch": EPOCH, "pos": pos, "event": told.event.type}

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, cast
 from pydantic_core import from_json
 
 from core.log.keys import Keys, Source
-from core.views.folds import topics_of
 from pipai_contracts.envelope import Envelope, encode_data
 from pipai_contracts.ids import DEFAULT_TENANT, Topic
 from pipai_contracts.record import Record, StreamId
@@ -83,9 +82,9 @@ def event_of(event: str, data: str) -> Event:
     return Event(f"{DEFAULT_TENANT}:{kind}:{fields[f'{kind}_id']}", str(fields.get("message")))
 
 
-def topics_of_envelope(envelope: Envelope) -> list[Topic]:
+def topics_of(envelope: Envelope) -> Sequence[Topic]:
     """The topics whose views the event belongs in."""
-    return topics_of(Record("", StreamId(0, 0), 0, envelope, b""))
+    return Record("", StreamId(0, 0), 0, envelope, b"").topics
 
 
 def timeline(history: Sequence[AnyHappening], keys: Keys) -> Timeline:

@@ -11,7 +11,6 @@ from typing import Final, Literal, NamedTuple
 
 from core.log.keys import Keys
 from core.views.checkpoints import NOTHING, Checkpoint
-from core.views.folds import topics_of
 from core.views.stored import FeedEntry, Stored, Update, epoch_of, unheard_of
 from pipai_contracts.envelope import Envelope, encode_data
 from pipai_contracts.ids import Topic
@@ -90,9 +89,9 @@ class RedisModel:
         self._clock = 0
         self._versions = count(1)
 
-    def new_version(self) -> int:
+    def new_version(self) -> str:
         """A version no commit has had."""
-        return next(self._versions)
+        return str(next(self._versions))
 
     def append(self, envelope: Envelope) -> tuple[StreamId, int]:
         """What append.lua does: the event's place, the first one for a repeat."""
@@ -184,7 +183,7 @@ class RedisModel:
     def is_in_views(self, record: Record) -> bool:
         """Whether every view the event belongs to has it."""
         entry = record.envelope.event.type, str(record.stream_id)
-        feeds = [self.kept.feeds.get(topic, []) for topic in topics_of(record)]
+        feeds = [self.kept.feeds.get(topic, []) for topic in record.topics]
         return all(entry in {(one.event, one.stream_id) for one in feed} for feed in feeds)
 
     def cut(self, source: str, count: int) -> None:

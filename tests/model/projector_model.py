@@ -144,9 +144,7 @@ class ProjectorModel:
 
     def _fold(self, records: Sequence[Record], loaded: dict[Topic, Stored], only: set[Topic]) -> list[Update]:
         """The views after the events, under a version that no other commit ever has."""
-        folded = fold_batch(records, loaded, only=only)
-        version = self._redis.new_version()
-        return [replace(one, after=replace(one.after, version=version)) for one in folded.updates]
+        return fold_batch(records, loaded, version=self._redis.new_version(), only=only).updates
 
     def _heard(self, stored: Stored) -> Stored:
         return replace(stored, heard={}) if self._redis.without == "heard" else stored

@@ -34,9 +34,9 @@ def _project(batches: Sequence[Sequence[Record]]) -> tuple[dict[Topic, Stored], 
     """Views and feeds after the batches; between two of them each view is stored and read back."""
     views: dict[Topic, Stored] = {}
     feeds: dict[Topic, list[FeedEntry]] = {}
-    for batch in batches:
+    for number, batch in enumerate(batches):
         loaded = {topic: views.get(topic, unheard_of(topic)) for topic in topics_in(batch)}
-        folded = fold_batch(batch, loaded)
+        folded = fold_batch(batch, loaded, version=str(number))
         assert not folded.failed
         for update in folded.updates:
             state = decode_state(update.topic.kind, encode_state(update.after.state))

@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 )
 
 from core.log.keys import SOURCES
-from core.views.folds import evolve, initial, topics_of
+from core.views.folds import evolve, initial
 from core.views.stored import epoch_of
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import Record
@@ -182,7 +182,7 @@ class Machine(RuleBasedStateMachine):
         expected: dict[Topic, list[Record]] = {}
         in_log = {(name, one.stream_id) for name, log in redis.sources.items() for one in log.records}
         for record in redis.appended:
-            for topic in topics_of(record):
+            for topic in record.topics:
                 feed = kept.feeds.get(topic, [])
                 if (record.envelope.event.type, str(record.stream_id)) in {(one.event, one.stream_id) for one in feed}:
                     expected.setdefault(topic, []).append(record)
