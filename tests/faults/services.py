@@ -1,0 +1,101 @@
+"""Services as processes of their own, to be killed, paused and told to stop."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+
+from services.standalone.embedded import next_free_port
+from tests.conftest import wait_until
+from tests.system.running import environment
+
+_START_SECONDS = 30
+_STOP_SECONDS = 20
+
+
+class Service:
+    """``python -m services.<name>`` on ports of its own; its log lines are in ``<folder>/<name>-<port>.log``."""
+
+    def __init__(self, name: str, folder: Path, settings: Mapping[str, str]) -> None:
+        self.name = name
+        self.port = next_free_port(0)
+        self.metrics_port = next_free_port(0)
+        self.log = folder / f"{name}-{self.metrics_port}.log"
+        ports = {"PORT": str(self.port), "METRICS_PORT": str(self.metrics_port)}
+        self._environment = environment(**{**settings, **ports})
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start the process; it is not ready yet."""
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", f"services.{self.name}", env=self._environment, stdout=log, stderr=log
+            )
+
+    async def ready(self) -> None:
+        """Wait until it says that it is."""
+        await wait_until(self._is_ready, _START_SECONDS, f"{self.log} has no word of being ready")
+
+    async def kill(self) -> None:
+        """SIGKILL, as a crash is one."""
+        if self._process is not None:
+            self._process.kill()
+            await self._process.wait()
+            self._process = None
+
+    async def stop(self) -> None:
+        """SIGTERM; it must end well, also when it was ended already."""
+        if self._process is not None:
+            process, self._process = self._process, None
+            self.resume_process(process)
+            process.terminate()
+            code = await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+            assert code == 0, f"{self.name} ended with {code}: {self.log.read_text()[-2000:]}"
+
+    def pause(self) -> None:
+        """SIGSTOP: nothing moves, and connections stay open."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        assert self._process
+        self.resume_process(self._process)
+
+    @staticmethod
+    def resume_process(process: asyncio.subprocess.Process) -> None:
+        if process.returncode is None:
+            process.send_signal(signal.SIGCONT)
+
+    async def counted(self, metric: str) -> float:
+        """A counter of the process, summed over its labels."""
+        async with httpx2.AsyncClient() as client:
+            text = (await client.get(f"http://127.0.0.1:{self.metrics_port}/metrics")).text
+        lines = [line for line in text.splitlines() if line.startswith((f"{metric} ", f"{metric}{{"))]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    async def _is_ready(self) -> bool:
+        assert self._process
+        assert self._process.returncode is None, self.log.read_text()[-2000:]
+        try:
+            async with httpx2.AsyncClient() as client:
+                answer = await client.get(f"http://127.0.0.1:{self.metrics_port}/readyz")
+        except httpx2.TransportError:
+            return False
+        return answer.status_code == 200
+
+
+@asynccontextmanager
+async def started(*services: Service) -> AsyncGenerator[None]:
+    """The services at work; at the end they are told to stop."""
+    try:
+        await asyncio.gather(*(service.start() for service in services))
+        await asyncio.gather(*(service.ready() for service in services))
+        yield
+        await asyncio.gather(*(service.stop() for service in services))
+    finally:
+        await asyncio.gather(*(service.kill() for service in services))

@@ -1,0 +1,109 @@
+"""Producers at work: a bounded open loop over many connections, with repeats, retries and nonsense."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
+
+from core.log.append import Appender
+from core.log.errors import LogUnavailableError
+from core.runtime.tasks import end, running
+from pipai_contracts.envelope import Envelope
+from tests.faults.history import History
+from tests.faults.producer import Producer
+from tests.faults.stories import Stories
+
+_CONNECTIONS = 24
+_WAITING = 4_000
+"""Events that may wait for a connection; while ingest is away no more are made up."""
+
+_RETRIES = 40
+_RETRY_SECONDS = 0.25
+_TICK = 0.01
+
+
+class Workload:
+    """Publishes about ``rate`` events a second, a tenth of them again. What nobody answered is sent again as it is."""
+
+    def __init__(self, history: History, port: int, appender: Appender, *, rate: int, seed: int) -> None:
+        self._history = history
+        self._port = port
+        self._appender = appender
+        self._rate = rate
+        self._random = Random(seed)
+        self._stories = Stories(self._random)
+        self._waiting: asyncio.Queue[Envelope] = asyncio.Queue(_WAITING)
+        self._recent: deque[Envelope] = deque(maxlen=500)
+        self.published = 0
+
+    @asynccontextmanager
+    async def publishing(self) -> AsyncGenerator[None]:
+        """Publish while the block lasts, then until everything is answered."""
+        async with AsyncExitStack() as stack:
+            producers = [
+                await stack.enter_async_context(Producer(self._port, self._history)) for _ in range(_CONNECTIONS)
+            ]
+            serving = [asyncio.create_task(self._serve(producer)) for producer in producers]
+            try:
+                async with running(self._make_up()):
+                    yield
+                answered = asyncio.create_task(self._waiting.join())
+                done, _ = await asyncio.wait([answered, *serving], return_when=asyncio.FIRST_COMPLETED)
+                for task in done:  # a producer that ended has failed
+                    task.result()
+            finally:
+                await end(serving)
+
+    async def _make_up(self) -> None:
+        began, made = time.monotonic(), 0
+        while True:
+            due = int((time.monotonic() - began) * self._rate)
+            for _ in range(min(due - made, _WAITING - self._waiting.qsize())):
+                self._waiting.put_nowait(self._choose())
+            made = due
+            await asyncio.sleep(_TICK)
+
+    def _choose(self) -> Envelope:
+        """A new event; or one in ten times one that was sent a moment, or some hundred events, ago."""
+        chance = self._random.random()
+        if self._recent and chance < 0.05:
+            return self._recent[-1]
+        if self._recent and chance < 0.1:
+            return self._random.choice(self._recent)
+        envelope = self._stories.next()
+        self._recent.append(envelope)
+        return envelope
+
+    async def _serve(self, producer: Producer) -> None:
+        while True:
+            envelope = await self._waiting.get()
+            await self._publish(producer, envelope)
+            self.published += 1
+            self._waiting.task_done()
+
+    async def _publish(self, producer: Producer, envelope: Envelope) -> None:
+        if envelope.event.type == "temporal_status":
+            await self._append(producer, envelope)
+            return
+        if self.published % 200 == 17:
+            await producer.publish_nonsense(_renamed(envelope, f"nonsense {self.published}"))
+        for _ in range(_RETRIES):
+            if await producer.publish(envelope):
+                return
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _append(self, producer: Producer, envelope: Envelope) -> None:
+        """As the watcher does, who tells what Temporal says without HTTP."""
+        try:
+            [published] = await self._appender.append([envelope])
+        except LogUnavailableError:
+            producer.note(envelope, None)
+        else:
+            producer.note(envelope, published.model_dump())
+
+
+def _renamed(envelope: Envelope, event_id: str) -> Envelope:
+    event = envelope.event.model_copy(update={"message": event_id})
+    return envelope.model_copy(update={"event_id": event_id, "event": event})
