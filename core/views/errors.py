@@ -1,5 +1,9 @@
 """What can come between a fold and its commit."""
 
+from collections.abc import Collection
+
+from pipai_contracts.ids import Topic
+
 
 class CommitError(Exception):
     """Base of what makes a commit impossible; projecting the same events again later is safe."""
@@ -11,6 +15,14 @@ class GenerationChangedError(CommitError):
 
 class ViewsWentBackError(CommitError):
     """The views are older than the checkpoint the events follow: Redis lost its latest writes; nothing was written."""
+
+
+class UnreadableViewsError(Exception):
+    """Stored views cannot be read, so nothing can be folded on them before they are repaired."""
+
+    def __init__(self, topics: Collection[Topic]) -> None:
+        super().__init__(f"{len(topics)} stored views cannot be read")
+        self.topics = topics
 
 
 class ContendedViewError(CommitError):

@@ -9,10 +9,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from core.log.damage import MisfitRemover
 from core.log.keys import Keys, partition_of
 from core.runtime.logs import get_logger
+from core.runtime.lua import load_script
 from core.views.checkpoints import is_checkpoint
 from core.views.refold import Refolder
 from core.views.store import ViewStore
@@ -35,6 +37,7 @@ class Repair:
         self._keys = keys
         self._store = store
         self._misfits = MisfitRemover(redis)
+        self._discard = load_script(redis, __file__, "discard.lua")
         self._refolder = Refolder(redis, keys, store)
 
     async def partition(self, partition: int) -> list[str]:
@@ -74,13 +77,30 @@ class Repair:
         for topic in topics:
             by_partition.setdefault(partition_of(topic, self._keys.partitions), []).append(topic)
         for partition, broken in by_partition.items():
-            for topic in broken:
-                log.error("view cannot be read; it is folded again", topic=topic.path, key=self._keys.view(topic))
-                await self._redis.unlink(self._keys.view(topic), self._keys.feed(topic))
-            generation = await self._store.raise_generation(partition)
-            await self._refolder.refold(partition, generation, broken)
-            repaired += ["view" for _ in broken]
+            removed = [topic for topic in broken if await self._remove_unreadable(topic)]
+            if removed:
+                generation = await self._store.raise_generation(partition)
+                await self._refolder.refold(partition, generation, removed)
+            repaired += ["view" for _ in removed]
         return repaired
+
+    async def _remove_unreadable(self, topic: Topic) -> bool:
+        """Remove a view and its feed, unless another projector has made them anew meanwhile."""
+        key = self._keys.view(topic)
+        version = await self._version(key)
+        if topic in await self._store.load([topic]):
+            return False
+        removed = await self._discard(keys=[key, self._keys.feed(topic)], args=[version])
+        if removed:
+            log.error("view cannot be read; it is folded again", topic=topic.path, key=key)
+        return bool(removed)
+
+    async def _version(self, key: str) -> bytes:
+        """The version a view has, readable or not; none in a key that is no hash."""
+        try:
+            return cast("bytes | None", await cast("Any", self._redis).hget(key, "version")) or b""
+        except ResponseError:
+            return b""
 
     async def after_failed_commit(self, partition: int, topics: Sequence[Topic]) -> list[str]:
         """Put right whatever is wrong of what a commit of these topics touches.

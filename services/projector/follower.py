@@ -12,7 +12,7 @@ from core.log.read import read_entries
 from core.runtime.logs import get_logger
 from core.runtime.redis import ask_holder
 from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints
-from core.views.errors import ViewsWentBackError
+from core.views.errors import UnreadableViewsError, ViewsWentBackError
 from pipai_contracts.record import StreamId
 from services.projector import metrics
 from services.projector.projection import Projection, Stretch
@@ -152,7 +152,7 @@ class Follower:
         log.debug("stream batch", stream=self.source.key, events=len(entries), first=str(entries[0].stream_id))
         since = await self._load_reached()
         try:
-            stretch = await self._projection.fold(self.source, entries, read_before=read_before)
+            stretch = await self._fold(entries, read_before=read_before)
             self._hold(stretch, entries)
             if stretch.entries:
                 offset = next((entry.offset for entry in reversed(stretch.entries) if entry.offset), since.offset)
@@ -163,6 +163,15 @@ class Follower:
             self._start_over()
             raise
         return len(stretch.entries)
+
+    async def _fold(self, entries: Sequence[Entry], *, read_before: bool) -> Stretch:
+        try:
+            return await self._projection.fold(self.source, entries, read_before=read_before)
+        except UnreadableViewsError as error:
+            # What is being committed may be making the same views anew; two at once would undo each other's work.
+            await self._turns.settled()
+            await self._projection.mend(error.topics)
+            return await self._projection.fold(self.source, entries, read_before=read_before)
 
     async def _finish(
         self, stretch: Stretch, since: Checkpoint, reached: Checkpoint, began: float, delivered: Sequence[Entry]

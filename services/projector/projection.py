@@ -4,7 +4,7 @@ import asyncio
 import random
 import secrets
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
@@ -17,7 +17,7 @@ from core.log.entry import Entry, decode
 from core.log.errors import UndecodableEntryError
 from core.log.keys import Keys, Source, partition_of
 from core.runtime.logs import get_logger
-from core.views.errors import ContendedViewError, GenerationChangedError
+from core.views.errors import ContendedViewError, GenerationChangedError, UnreadableViewsError
 from core.views.project import Folded, fold_batch, topics_in
 from core.views.repair import Repair
 from core.views.store import ViewStore, commit_calls
@@ -82,6 +82,7 @@ class Projection:
 
         Raises:
             redis.exceptions.RedisError: views could not be loaded.
+            UnreadableViewsError: `mend` them while nothing is being committed, and fold again.
         """
         parked = await self._dead.parked_among(source, entries) if read_before else set[StreamId]()
         stretch = _decode(source, entries, parked)
@@ -137,15 +138,26 @@ class Projection:
         # Taken before the wait: what is committed meanwhile may forget them, which its own version check makes good.
         known = {topic: self._views[topic] for topic in topics if topic in self._views}
         missing = [topic for topic in topics if topic not in known]
-        return {**known, **await self._load_stored(missing)} if missing else known
+        stored = await self._store.load(missing) if missing else {}
+        if len(stored) < len(missing):
+            raise UnreadableViewsError([topic for topic in missing if topic not in stored])
+        return {**known, **stored}
 
     async def _load_stored(self, topics: Sequence[Topic]) -> dict[Topic, Stored]:
         """The views as they are stored; what cannot be read is made anew first."""
         loaded = await self._store.load(topics)
         if len(loaded) == len(topics):
             return loaded
-        self._count_repaired(await self._repair.views([topic for topic in topics if topic not in loaded]))
+        await self.mend([topic for topic in topics if topic not in loaded])
         return await self._store.load(topics)
+
+    async def mend(self, topics: Collection[Topic]) -> None:
+        """Make views that cannot be read anew. Never while a commit is under way that may do the same.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer.
+        """
+        self._count_repaired(await self._repair.views(topics))
 
     async def repair(self) -> None:
         """Put right what is wrong of the keys all views share, and of what remembers parked events.
