@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from core.log.keys import Keys, partition_of
 from core.runtime.lua import load_script
 from core.views.folds import encode_state
-from core.views.rebuild import FeedEnds, Fresh, Live, mark_first
+from core.views.rebuild import FeedEnds, Fresh, Live, heard_sources, mark_first
 from core.views.store import CHANGES_LENGTH, ViewStore
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
@@ -54,7 +54,8 @@ class ViewReplacer:
                 stored = None  # a field of it is missing
             if stored is not None and stored.version != version:
                 continue
-            heard = {} if stored is None else stored.heard
+            names = {source.name for source in heard_sources(self._keys, topic)}
+            heard = {} if stored is None else {name: at for name, at in stored.heard.items() if name in names}
             reached = {source: max(at, heard.get(source, at)) for source, at in checkpoints.items()}
             reached |= {source: at for source, at in heard.items() if source not in reached}
             return Live(version, generation, stored, feed, reached, settled=reached == checkpoints)
@@ -63,18 +64,20 @@ class ViewReplacer:
     async def _look_around(self, topic: Topic) -> tuple[str, FeedEnds, dict[str, StreamId], int]:
         partition = partition_of(topic, self._keys.partitions)
         feed = self._keys.feed(topic)
+        sources = [source.name for source in heard_sources(self._keys, topic)]
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hget(self._keys.view(topic), "version")
-            pipe.hgetall(self._keys.checkpoint(partition))
+            pipe.hmget(self._keys.checkpoint(partition), sources)
             pipe.get(self._keys.generation(partition))
             pipe.xlen(feed)
             pipe.xrange(feed, count=1)
             pipe.xrevrange(feed, count=1)
             version, copies, generation, length, first, last = await pipe.execute()
         checkpoints: dict[str, StreamId] = {}
-        for source, copy in cast("dict[bytes, bytes]", copies).items():
+        for source, copy in zip(sources, cast("list[bytes | None]", copies), strict=True):
             with suppress(ValueError):  # one that was broken by hand says nothing; the projector begins anew there
-                checkpoints[source.decode()] = StreamId.parse(copy.partition(b" ")[2])
+                if copy is not None:
+                    checkpoints[source] = StreamId.parse(copy.partition(b" ")[2])
         ends = [StreamId.parse(rows[0][0]).milliseconds if rows else 0 for rows in (first, last)]
         return (version or b"").decode(), FeedEnds(length, *ends), checkpoints, int(generation or 0)
 

@@ -10,8 +10,9 @@ from redis.asyncio import Redis
 
 from core.log.keys import Keys, partition_of
 from core.log.scan import keys_beginning
+from core.runtime.redis import ask_holder
 from core.runtime.settings import Settings
-from core.views.rebuild import Difference, Fresh, Live, differences, heard_sources, why_unverifiable
+from core.views.rebuild import Difference, Fresh, Live, differences, why_unverifiable
 from core.views.replace import ViewReplacer
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING
@@ -76,10 +77,8 @@ class Comparer:
                 break
             await asyncio.sleep(random.uniform(0, 0.005 * (attempt + 1)))  # noqa: S311 - jitter
             live = await self.replacer.look(topic)
-        names = {source.name for source in heard_sources(self._keys, topic)}
-        reached = {name: at for name, at in live.reached.items() if name in names}
-        await self._index.read_up_to(reached)
-        fresh = await self._index.fold(topic, reached)
+        await self._index.read_up_to(live.reached)
+        fresh = await self._index.fold(topic, live.reached)
         reason = why_unverifiable(live, fresh, self._index.log_states(topic))
         found = [] if reason is not None else differences(live, fresh)
         return Comparison(topic, live, fresh, reason, found, await self._is_expired(live, fresh))
@@ -87,7 +86,7 @@ class Comparer:
     async def _is_expired(self, live: Live, fresh: Fresh) -> bool:
         if live.exists or not fresh.pos:
             return False
-        seconds, _ = await self._redis.time()
+        seconds, _ = await ask_holder(self._redis, self._keys.layout, "TIME")
         return max(fresh.heard.values(), default=BEGINNING).milliseconds / 1000 + self._ttl < seconds
 
 

@@ -19,6 +19,9 @@ from services.admin.progress import Progress
 
 _PAGE: Final = 100
 
+_FIELDS: Final = ("version", "pos", "first", "heard", "state")
+"""What a view is stored as."""
+
 _SUBJECTS: Final = {
     b"workflow_progress": ("workflow:progress", "workflow_id"),
     b"temporal_status": ("workflow:progress", "workflow_id"),
@@ -162,14 +165,15 @@ class RestMover:
     async def _copy_view(self, topic: Topic) -> None:
         old = self._old.view(topic)
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hgetall(old)
+            pipe.hmget(old, _FIELDS)
             pipe.pttl(old)
-            fields, milliseconds = cast("tuple[dict[bytes, bytes], int]", await pipe.execute())
+            values, milliseconds = cast("tuple[list[bytes | None], int]", await pipe.execute())
+        fields = {name: value for name, value in zip(_FIELDS, values, strict=True) if value is not None}
         if not fields or milliseconds == 0:
             return
-        fields[b"state"] = self._spread(topic, fields.get(b"state", b""))
-        fields[b"heard"] = to_json(self._heard(topic))
-        fields[b"first"] = self._first(topic, fields.get(b"first", b""))
+        fields["state"] = self._spread(topic, fields.get("state", b""))
+        fields["heard"] = to_json(self._heard(topic))
+        fields["first"] = self._first(topic, fields.get("first", b""))
         key = staged(self._new.view(topic))
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(key, mapping=cast("dict[Any, Any]", fields))

@@ -99,5 +99,5 @@ async def _unlink(redis: Redis, names: list[str]) -> None:
     """Delete each by itself: in a Cluster they are in different slots."""
     async with redis.pipeline(transaction=False) as pipe:
         for name in names:
-            pipe.unlink(name)
+            pipe.execute_command("UNLINK", name)  # of a Cluster's pipeline `unlink` is none of its queued commands
         await pipe.execute()

@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 from redis.asyncio import Redis
 
 from core.log.keys import Keys
+from core.runtime.redis import ask_holder
 from core.views.checkpoints import Checkpoints
 from pipai_contracts.record import StreamId
 from services.admin.command import RefusedError
@@ -24,7 +25,7 @@ async def refuse_while_at_work(redis: Redis, keys: Keys) -> None:
     Raises:
         RefusedError: one does.
     """
-    seconds, micros = await redis.time()
+    seconds, micros = await ask_holder(redis, keys.projectors, "TIME")
     members = await redis.zrangebyscore(keys.projectors, seconds * 1000 + micros // 1000, "+inf")
     projectors = cast("list[bytes]", members)
     if projectors:

@@ -256,7 +256,14 @@ async def test_an_older_event_of_a_source_that_was_behind_is_missed(
     deployment: Deployment, admin: Admin, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The AI event came before the workflow's first one, but into the view after it; then it was trimmed."""
-    await deployment.publish(ai("gone"), ai("kept", of="other"), step(10))
+    _, kept = await deployment.publish(ai("gone"), ai("kept", of="other"))
+
+    async def later() -> bool:
+        seconds, micros = await deployment.redis.time()
+        return seconds * 1000 + micros // 1000 > StreamId.parse(kept.stream_id).milliseconds
+
+    await wait_until(later)
+    await deployment.publish(step(10))
     for name in ("workflow:progress", "ai:progress"):
         await (await deployment.follower(deployment.source(name))).catch_up()
     await deployment.redis.xtrim(deployment.source("ai:progress").key, maxlen=1, approximate=False)
