@@ -254,6 +254,9 @@ async def test_a_flushed_redis_is_begun_anew_under_load(tmp_path: Path) -> None:
                     await deployment.redis.flushall()
             await deployment.publish(step(70), notice("hello"))
             assert await deployment.settled() == 12
+            await deployment.redis.flushall()
+            await deployment.publish(step(80))
+            assert await deployment.settled() == 1
             assert (await deployment.generations())[0] > 0
 
 
