@@ -27,3 +27,7 @@ class UnreadableViewsError(Exception):
 
 class ContendedViewError(CommitError):
     """A view was written by others again and again before this projector could."""
+
+
+class UnreadableViewError(ValueError):
+    """What is stored for a topic is no view this build can read; its next event has it made anew."""

@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from core.log.keys import Keys, Source
 from core.runtime.lua import load_script
-from core.views.errors import GenerationChangedError, ViewsWentBackError
+from core.views.errors import GenerationChangedError, UnreadableViewError, ViewsWentBackError
 from core.views.folds import decode_state, encode_state
 from core.views.newest import NewestChanges
 from core.views.stored import Snapshot, Stored, Update, epoch_of, unheard_of
@@ -67,15 +67,24 @@ class ViewStore:
         return views
 
     async def snapshot(self, topic: Topic, partition: int) -> Snapshot:
-        """The view and its cursor, of one moment."""
+        """The view and its cursor, of one moment.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer.
+            UnreadableViewError: what is stored is no view, or none this build can read.
+        """
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hmget(self._keys.view(topic), "version", "pos", "first", "heard", "state")
             pipe.get(self._keys.generation(partition))
-            row, generation = cast("tuple[list[bytes | None], bytes | None]", await pipe.execute())
-        stored = _stored(topic, row)
-        if not stored.version:
-            return Snapshot(START, None)
-        return Snapshot(Cursor(epoch_of(int(generation or 0), stored.first), stored.pos), stored.state)
+            try:
+                row, generation = cast("tuple[list[bytes | None], bytes | None]", await pipe.execute())
+                stored = _stored(topic, row)
+                epoch = epoch_of(int(generation or 0), stored.first)
+            except (ResponseError, ValueError) as error:
+                if isinstance(error, ResponseError) and "WRONGTYPE" not in str(error):
+                    raise
+                raise UnreadableViewError(f"the stored view of {topic.name} cannot be read") from error
+        return Snapshot(Cursor(epoch, stored.pos), stored.state) if stored.version else Snapshot(START, None)
 
     async def commit(
         self, partition: int, generation: int, updates: Sequence[Update], *, source: Source, since: StreamId

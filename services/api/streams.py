@@ -9,6 +9,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from core.runtime.http import PathId
 from core.runtime.problems import ProblemError
+from core.views.errors import UnreadableViewError
 from pipai_contracts.cursor import Cursor, InvalidCursorError
 from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
 from pipai_contracts.problems import FieldProblem
@@ -33,6 +34,8 @@ def stream_routes(hub: Hub, settings: ApiSettings, viewer: Callable[[Topic], Vie
             snapshot = await hub.snapshot(topic)
         except RedisError as error:
             raise unavailable() from error
+        except UnreadableViewError as error:
+            raise unreadable(error) from error
         if nothing_left(snapshot, cursor):
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
         return EventSourceResponse(
@@ -86,6 +89,12 @@ def parse_cursor(header: str | None, parameter: str | None) -> Cursor | None:
         raise ProblemError(
             400, "invalid-cursor", "Not a cursor", str(error), errors=[FieldProblem(where=where, what=str(error))]
         ) from error
+
+
+def unreadable(error: UnreadableViewError) -> ProblemError:
+    """The refusal (503) of a topic whose stored view another hand broke."""
+    detail = f"{error}; its next event has it folded again"
+    return ProblemError(503, "view-unreadable", "The view cannot be read", detail, headers={"Retry-After": "5"})
 
 
 def unavailable() -> ProblemError:

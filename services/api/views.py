@@ -8,6 +8,7 @@ from redis.exceptions import RedisError
 
 from core.runtime.http import PathId
 from core.runtime.problems import ProblemError
+from core.views.errors import UnreadableViewError
 from core.views.folds import render
 from core.views.store import FeedItem, ViewStore
 from core.views.stored import Snapshot
@@ -16,7 +17,7 @@ from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
 from pipai_contracts.problems import FieldProblem
 from pipai_contracts.views import EventsAnswer, FeedEvent, ViewAnswer
 from services.api.hub import Hub
-from services.api.streams import unavailable
+from services.api.streams import unavailable, unreadable
 
 After = Annotated[str, Query(description="Cursor, or a position as a number; 0 for the beginning.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many events at most.")]
@@ -31,6 +32,8 @@ def view_routes(hub: Hub, store: ViewStore) -> APIRouter:
             snapshot = await hub.snapshot(topic)
         except RedisError as error:
             raise unavailable() from error
+        except UnreadableViewError as error:
+            raise unreadable(error) from error
         if snapshot.state is None:
             raise ProblemError(
                 404, "unknown-topic", "Nothing was published here", f"nobody published to {topic.name!r} yet"

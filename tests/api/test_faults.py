@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from core.log.read import read_entries
 from pipai_contracts.events import WorkflowProgress
+from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING
 from services.api import faults, presence
 from services.standalone.embedded import Server
@@ -127,3 +128,28 @@ async def test_a_redis_that_takes_no_writes_is_told_in_its_own_words(serve: Serv
 
         await redis.replicaof("no", "one")
         await _until(api, "log", None)
+
+
+@pytest.mark.parametrize("harm", ["type", "content"])
+async def test_a_view_that_another_hand_broke_is_named_and_folded_again_with_its_next_event(
+    serve: Serve, producer: Producer, harm: str
+) -> None:
+    await producer.progress("w", 1)
+    key = producer.keys.view(Topic("default", "workflow", "w"))
+    if harm == "type":
+        await producer.redis.delete(key)
+        await producer.redis.set(key, "by another hand", ex=60)
+    else:
+        await producer.redis.hset(key, "state", "{")
+    async with serve() as api:
+        for target in ("/stream/workflow/w", "/views/workflow/w", "/events/workflow/w"):
+            answer = await api.client.get(target)
+            assert (answer.status_code, answer.json()["type"]) == (503, "/problems/view-unreadable"), target
+            assert "workflow:w" in answer.json()["detail"]
+
+        await producer.publish(EVENT)
+
+        async def folded() -> bool:
+            return (await api.client.get("/views/workflow/w")).status_code == 200
+
+        await wait_until(folded)
