@@ -31,6 +31,7 @@ class Kind:
 def _known(keys: Keys, topics: list[Topic]) -> dict[str, Kind]:
     """Every key the system makes for these topics, but those of single events."""
     known = {keys.connections: Kind("hash", 60, 100), keys.watched: Kind("string", None, 1)}
+    known[keys.layout] = Kind("string", None, 1)
     known[keys.projectors] = Kind("zset", 60, 100)
     known |= {keys.lease(partition): Kind("string", 60, 1) for partition in range(keys.partitions)}
     for source in keys.sources():
@@ -44,6 +45,7 @@ def _known(keys: Keys, topics: list[Topic]) -> dict[str, Kind]:
         known[keys.changes(partition)] = Kind("stream", None, CHANGES_LENGTH)
         known[keys.checkpoint(partition)] = Kind("hash", None, len(keys.sources()))
         known[keys.generation(partition)] = Kind("string", None, 1)
+        known[keys.history(partition)] = Kind("string", None, 1)
     for topic in topics:
         known[keys.view(topic)] = Kind("hash", TTL, 5)
         known[keys.feed(topic)] = Kind("stream", TTL, 1000)
