@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
-from core.log.groups import ForeignGroups
+from core.log.groups import NOBODY, ForeignGroups
 from core.log.keys import Source
 from core.runtime.lua import load_script
 from pipai_contracts.record import BEGINNING, StreamId
@@ -36,6 +36,7 @@ class Trimmer:
     """
 
     def __init__(self, redis: Redis, groups: ForeignGroups, *, max_entries: int, held_limit: int) -> None:
+        self._redis = redis
         self._groups = groups
         self._max_entries = max_entries
         self._held_limit = held_limit
@@ -64,6 +65,19 @@ class Trimmer:
         over = max(length - self._max_entries, 0)
         left_behind = frozenset(group for group, needed in hold.silent.items() if needed < below)
         return Trimmed(gone + taken, over, over if held else 0, taken, left_behind)
+
+    async def trim_below(self, source: Source, stream_id: StreamId) -> bool:
+        """Remove everything before an entry that everybody has taken in; False, and nothing, where others have groups.
+
+        This needs an id to be known. `trim` has to find one in Redis, which copies every entry that goes.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer, or the key is no stream.
+        """
+        if await self._groups.hold(source) != NOBODY:
+            return False
+        await self._redis.xtrim(source.key, minid=str(stream_id), approximate=False)
+        return True
 
     async def _cut(self, source: Source, keep: int, first: StreamId, position: StreamId) -> tuple[int, int, StreamId]:
         gone, length, below = await self._script(keys=[source.key], args=[keep, str(first), str(position)])

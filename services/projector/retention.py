@@ -1,7 +1,7 @@
 """What keeps the streams at their bounds beside the following: called after batches, and by the watch."""
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -44,6 +44,8 @@ class Retention:
         self._checkpoints = Checkpoints(redis, keys)
         groups = ForeignGroups(redis, idle_limit=settings.group_idle_limit)
         self._trimmer = Trimmer(redis, groups, max_entries=settings.stream_max_entries, held_limit=HELD_LIMIT)
+        self._max_entries = settings.stream_max_entries
+        self._passed: dict[Source, deque[Checkpoint]] = {}
         self._trimmed_at: dict[Source, int] = {}
         self._looked_at: dict[Source, float] = {}
         self._batches: Counter[Source] = Counter()
@@ -63,10 +65,22 @@ class Retention:
         if 0 <= grown < _SLACK:  # offsets that went back, as after a flush, begin anew
             return
         self._trimmed_at[source] = checkpoint.offset
+        below = self._remembered(source, checkpoint)
         try:
-            await self._trim(source, [checkpoint.stream_id])
+            if below is None or not await self._trimmer.trim_below(source, below.stream_id):
+                await self._trim(source, [checkpoint.stream_id])
         except ResponseError as error:
             self._tell_failure(source, error)
+
+    def _remembered(self, source: Source, checkpoint: Checkpoint) -> Checkpoint | None:
+        """The newest checkpoint passed that is as far behind as the stream is to be long; None while there is none."""
+        passed = self._passed.setdefault(source, deque())
+        if passed and checkpoint.offset <= passed[-1].offset:  # of another log: what was passed there says nothing
+            passed.clear()
+        passed.append(checkpoint)
+        while len(passed) > 1 and passed[1].offset <= checkpoint.offset - self._max_entries:
+            passed.popleft()
+        return passed[0] if passed[0].offset <= checkpoint.offset - self._max_entries else None
 
     async def look(self, source: Source) -> None:
         """Bring a source that events were projected from down to its length, also when no more come.
