@@ -207,8 +207,8 @@ def tables(stand: Stand) -> dict[str, list[Way]]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="./run bench append", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="1 round of 1 s a way instead of 5 of 5 s")
-    rounds, seconds = (1, 1.0) if parser.parse_args().short else (5, 5.0)
+    parser.add_argument("--short", action="store_true", help="1 round of 1 s a way instead of 3 of 4 s")
+    rounds, seconds = (1, 1.0) if parser.parse_args().short else (3, 4.0)
     print(f"{rounds} rounds of {seconds:.0f} s a way, {os.cpu_count()} cores, load by {generator.name()}\n", flush=True)
     with ExitStack() as stack:
         stand = Stand(stack)

@@ -8,6 +8,7 @@ from typing import Final
 import uvicorn
 
 from core.runtime.http import HttpService, create_app
+from core.runtime.loaded import keep_loaded
 from core.runtime.logs import configure_logging, get_logger
 from core.runtime.metrics import PortBusyError, metrics_server
 from core.runtime.settings import HttpSettings
@@ -25,6 +26,7 @@ def serve(service: HttpService, settings: HttpSettings, *, host: str, port: int,
     app = create_app(service, title=f"PIP AI Stream: {service.name}", cors_origins=settings.allowed_origins())
     # uvicorn raises the signal again after its own shutdown: without this a stop as asked looks like a crash.
     signal.signal(signal.SIGTERM, _end)
+    keep_loaded()
     try:
         with metrics_server(settings.metrics_host, metrics):
             uvicorn.run(

@@ -1,6 +1,5 @@
 """How many events of a source are in no view yet, and when that is too many to take more."""
 
-from collections import Counter
 from typing import Final, cast
 
 from redis.asyncio import Redis
@@ -23,21 +22,22 @@ class FullBacklogError(LogUnavailableError):
 
 
 class Backlog:
-    """The backlog of each source: what Redis said last, and what this process appended since."""
+    """Per source how far its checkpoint is behind its newest event, by Redis or by what this process appended."""
 
     def __init__(self, redis: Redis, keys: Keys, *, limit: int) -> None:
         self._redis = redis
         self._checkpoints = Checkpoints(redis, keys)
         self._limit = limit
         self._sources = keys.sources()
-        self._sampled = {source.key: 0 for source in self._sources}
-        self._since: Counter[str] = Counter()
+        self._newest = {source.key: 0 for source in self._sources}
+        self._projected = dict(self._newest)
+        self._appended: set[str] = set()
         self._asked = True
         self._rested = 0
 
     def is_full(self, source: Source) -> bool:
         """Whether the source takes no more."""
-        full = self._sampled[source.key] + self._since[source.key] >= self._limit
+        full = self._newest[source.key] - self._projected[source.key] >= self._limit
         if full:
             self._asked = True
         return full
@@ -46,35 +46,35 @@ class Backlog:
         """Whether there is a source that takes no more."""
         return any(self.is_full(source) for source in self._sources)
 
-    def add(self, source: Source) -> None:
-        """Count an event that was appended."""
-        self._since[source.key] += 1
+    def add(self, key: str, offset: int) -> None:
+        """The stream with this key has an event more."""
+        self._newest[key] = offset
+        self._appended.add(key)
 
     async def sample(self) -> None:
         """Ask Redis anew, when there is a reason to.
 
         While Redis is away the last answer stands: nothing can be appended then either, and the publisher tells.
         """
-        if not (self._since or self._asked):
+        if not (self._appended or self._asked):
             self._rested += 1
-            if self._rested < _REST or not any(self._sampled.values()):
+            if self._rested < _REST or self._newest == self._projected:
                 return
-        counted, self._asked, self._rested = self._since.copy(), False, 0
+        self._appended, self._asked, self._rested = set(), False, 0
         try:
-            self._sampled = await self._load()
+            await self._load()
         except RedisError:
             self._asked = True
             return
-        self._since -= counted  # not before: until Redis has answered they are in no sample
-        BACKLOG.set(sum(self._sampled.values()))
+        BACKLOG.set(sum(max(0, newest - self._projected[key]) for key, newest in self._newest.items()))
 
-    async def _load(self) -> dict[str, int]:
+    async def _load(self) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
             for source in self._sources:
                 pipe.get(source.offset)
             offsets = cast("list[bytes | None]", await pipe.execute())
         checkpoints = await self._checkpoints.load_own(self._sources)
-        return {
-            source.key: max(0, int(offset or 0) - checkpoints[source].offset)
-            for source, offset in zip(self._sources, offsets, strict=True)
-        }
+        for source, offset in zip(self._sources, offsets, strict=True):
+            self._projected[source.key] = checkpoints[source].offset
+            if source.key not in self._appended:  # else what was answered meanwhile is newer
+                self._newest[source.key] = int(offset or 0)

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from secrets import token_hex
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -20,6 +19,7 @@ from pipai_contracts.sealed import Sealed
 from services.ingest.bodies import JSON, Room, described, read_bounded, require_type
 from services.ingest.idempotency import DESCRIBED, batch_key, numbered
 from services.ingest.items import in_array, in_lines, read_item
+from services.ingest.made_ids import made_id
 from services.ingest.metrics import REJECTED_EVENTS
 from services.ingest.pipeline import Answer
 from services.ingest.publisher import Publisher
@@ -127,7 +127,7 @@ class _Batch:
         if isinstance(value, ProblemError):
             raise value
         try:
-            event = seal_item(self._read(value, where), new_id=token_hex(16), now=self._now)
+            event = seal_item(self._read(value, where), new_id=made_id(), now=self._now)
         except EventTooLargeError as error:
             raise too_large(where, str(error)) from error
         return numbered(event, self._key, index)

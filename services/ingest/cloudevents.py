@@ -1,6 +1,5 @@
 """``POST /stream/publish/events``: CloudEvents 1.0; `pipai_contracts.cloudevents` says what becomes what."""
 
-from secrets import token_hex
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -14,6 +13,7 @@ from pipai_contracts.publish import Published
 from services.ingest.batch import ROOM, append_all
 from services.ingest.bodies import JSON, MAX_BODY_BYTES, Room, described, parse, read_bounded, require_type
 from services.ingest.items import in_array, read_cloudevent
+from services.ingest.made_ids import made_id
 from services.ingest.publish import append_one
 from services.ingest.publisher import Publisher
 from services.ingest.refusals import CountedRoute, documented, too_large
@@ -52,7 +52,7 @@ def cloudevents_router(publisher: Publisher) -> APIRouter:
         if kind == JSON:
             value = {**_attributes(request), "data": value}
         try:
-            event = seal_item(read_cloudevent(value, "body"), new_id=token_hex(16), now=now())
+            event = seal_item(read_cloudevent(value, "body"), new_id=made_id(), now=now())
         except EventTooLargeError as error:
             raise too_large("body", str(error)) from error
         return await append_one(publisher, event)

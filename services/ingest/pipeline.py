@@ -21,6 +21,8 @@ MAX_BYTES_PER_CALL: Final = 4 * 1024 * 1024
 
 MAX_WAITING: Final = 20_000
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+"""Data of events that may wait, the last one that was taken aside."""
+
 MAX_CALLS: Final = 16
 """Calls under way at once, each on a connection of its own; more partitions than that take turns."""
 
@@ -70,23 +72,18 @@ class Pipeline:
         self._waiting_bytes = 0
         self._calls = asyncio.Semaphore(MAX_CALLS)
 
-    async def append(self, events: Sequence[tuple[Source, Sealed]]) -> list[Answer]:
-        """Where each event stands, or why it may not be stored; in their order, kept within a source.
+    def append(self, source: Source, event: Sealed) -> asyncio.Future[Answer]:
+        """Send the event on its way; the future tells where it stands, or why it may not be stored.
 
-        Cancelling this takes nothing back: the events are appended all the same.
+        The events of a source keep their order. Cancelling the future takes nothing back.
 
         Raises:
-            FullPipelineError: too many wait already; none of these were taken.
+            FullPipelineError: too many wait already; this one was not taken, and as long as no call ends none is.
         """
-        size = sum(len(event.data) for _, event in events)
-        if self._waiting + len(events) > MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
+        if self._waiting >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES:
             raise FullPipelineError(f"{self._waiting} events wait for Redis, which is as many as are kept")
-        self._waiting += len(events)
-        self._waiting_bytes += size
-        waiting = [self._enqueue(source, event) for source, event in events]
-        return [await answered for answered in waiting]
-
-    def _enqueue(self, source: Source, event: Sealed) -> asyncio.Future[Answer]:
+        self._waiting += 1
+        self._waiting_bytes += len(event.data)
         lane = self._lanes.get(source.key)
         if lane is None:
             lane = self._lanes[source.key] = _Lane(source)

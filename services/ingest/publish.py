@@ -1,7 +1,6 @@
 """The publish endpoints: one event per request, answered when it is in the log."""
 
 from collections.abc import Callable, Mapping
-from secrets import token_hex
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -22,6 +21,7 @@ from pipai_contracts.publish import (
 from pipai_contracts.sealed import Sealed
 from services.ingest.bodies import JSON, described, read_model
 from services.ingest.idempotency import DESCRIBED, idempotency_key, named
+from services.ingest.made_ids import made_id
 from services.ingest.publisher import Publisher
 from services.ingest.refusals import CountedRoute, counted, documented, too_large, unavailable
 
@@ -80,7 +80,7 @@ def _endpoint(publisher: Publisher, model: type[PublishBody]) -> Endpoint:
     async def accept(request: Request, resource_id: str) -> Response:
         body = await read_model(request, model)
         try:
-            event = body.seal(resource_id, new_id=token_hex(16), now=now())
+            event = body.seal(resource_id, new_id=made_id(), now=now())
         except EventTooLargeError as error:
             raise too_large("body", str(error)) from error
         return await append_one(publisher, named(event, idempotency_key(request)))

@@ -19,7 +19,7 @@ from pipai_contracts.publish import Published
 from pipai_contracts.sealed import Sealed, seal
 from services.ingest.backlog import Backlog, FullBacklogError
 from services.ingest.metrics import events_counter
-from services.ingest.pipeline import TIMEOUT, Answer, Pipeline
+from services.ingest.pipeline import TIMEOUT, Answer, FullPipelineError, Pipeline
 
 _UNFIT: Final = (EvictingRedisError, LayoutError)
 """What keeps ingest from working on this Redis until somebody changes a setting."""
@@ -120,40 +120,39 @@ class Publisher:
 
     async def offer(self, events: Sequence[Sealed]) -> list[Answer]:
         """Append what can be; per event where it stands, or why it may not be stored."""
-        answers: list[Answer] = []
-        try:
-            if not self._keeps_events:
+        if not self._keeps_events:
+            try:
                 await self._check_now()
-            answers = await self._take(events)
-        except LogUnavailableError as error:
-            answers = [error] * len(events)
-        self._tell(events, answers)
-        return answers
+            except LogUnavailableError as error:
+                return [self._counted(event, error) for event in events]
+        started = [self._start(event) for event in events]  # all of them before the first is waited for
+        return [
+            self._counted(event, answer if isinstance(answer, LogUnavailableError) else await answer)
+            for event, answer in zip(events, started, strict=True)
+        ]
 
-    async def _take(self, events: Sequence[Sealed]) -> list[Answer]:
-        """Append what goes to a source with room."""
-        placed = [(self._appender.source_of(event), event) for event in events]
-        full = {source.key for source, _ in placed if self._backlog.is_full(source)}
-        if not full:
-            answers = await self._pipeline.append(placed)
+    def _start(self, event: Sealed) -> asyncio.Future[Answer] | LogUnavailableError:
+        """Send the event on its way, if there is room for it."""
+        source = self._appender.source_of(event)
+        if self._backlog.is_full(source):
+            return FullBacklogError("too many events are in no view yet")
+        try:
+            return self._pipeline.append(source, event)
+        except FullPipelineError as error:
+            return error
+
+    def _counted(self, event: Sealed, answer: Answer) -> Answer:
+        """Count what became of the event and, for who debugs, log it."""
+        if not isinstance(answer, Published):
+            events_counter(event.type, "unavailable").inc()
+        elif answer.duplicate:
+            events_counter(event.type, "duplicate").inc()
         else:
-            taken = iter(await self._pipeline.append([one for one in placed if one[0].key not in full]))
-            refused = FullBacklogError("too many events are in no view yet")
-            answers = [refused if source.key in full else next(taken) for source, _ in placed]
-        for (source, _), answer in zip(placed, answers, strict=True):
-            if isinstance(answer, Published) and not answer.duplicate:
-                self._backlog.add(source)
-        return answers
-
-    def _tell(self, events: Sequence[Sealed], answers: Sequence[Answer]) -> None:
-        """Count the events and, for who debugs, log them."""
-        for event, answer in zip(events, answers, strict=True):
-            if not isinstance(answer, Published):
-                events_counter(event.type, "unavailable").inc()
-                continue
-            events_counter(event.type, "duplicate" if answer.duplicate else "appended").inc()
-            if self._debugging:
-                _log.debug("stream appended", **answer.model_dump(exclude={"offset"}))
+            self._backlog.add(answer.stream, answer.offset)
+            events_counter(event.type, "appended").inc()
+        if self._debugging and isinstance(answer, Published):
+            _log.debug("stream appended", **answer.model_dump(exclude={"offset"}))
+        return answer
 
     async def _check_now(self) -> None:
         try:

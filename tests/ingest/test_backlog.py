@@ -148,11 +148,13 @@ async def test_a_quiet_log_is_left_alone(redis_url: str, key_prefix: str) -> Non
 
         assert await looks(1), "the first look tells where the log stands"
         assert not await looks(3 * _REST)
-        backlog.add(source)
+        await redis.set(source.offset, 1)
+        await Checkpoints(redis, keys).advance(source, Checkpoint(1, StreamId(1, 0)), since=NOTHING)
+        backlog.add(source.key, 1)
         assert await looks(1)
         assert not await looks(3 * _REST)
-        await redis.set(source.offset, 5)
-        backlog.add(source)
+        backlog.add(source.key, 2)
+        await redis.set(source.offset, 2)
         assert await looks(1)
         assert not await looks(_REST - 1)
         assert await looks(1), "a backlog that stays is looked at now and then"
@@ -163,11 +165,23 @@ async def test_while_redis_is_away_the_last_answer_and_what_came_since_stand(key
     source = keys.source("workflow:progress", 0)
     async with Redis.from_url("redis://127.0.0.1:1", protocol=2) as redis:
         backlog = Backlog(redis, keys, limit=2)
-        backlog.add(source)
+        backlog.add(source.key, 1)
         await backlog.sample()
         assert not backlog.is_full(source)
-        backlog.add(source)
+        backlog.add(source.key, 2)
         await backlog.sample()
 
         assert backlog.is_full(source)
         assert not backlog.is_full(keys.source("notifications", 0))
+
+
+async def test_an_emptied_redis_has_no_backlog(redis_url: str, key_prefix: str) -> None:
+    keys = Keys(key_prefix)
+    source = keys.source("workflow:progress", 0)
+    async with Redis.from_url(redis_url, protocol=2) as redis:
+        backlog = Backlog(redis, keys, limit=10)
+        backlog.add(source.key, 10)
+        assert backlog.is_full(source)
+        await backlog.sample()
+
+        assert not backlog.is_full(source)

@@ -13,7 +13,14 @@ from core.log.keys import Keys, Source
 from pipai_contracts.events import MAX_EVENT_BYTES
 from pipai_contracts.publish import Published
 from pipai_contracts.sealed import Sealed, seal
-from services.ingest.pipeline import MAX_BYTES_PER_CALL, MAX_WAITING, MAX_WAITING_BYTES, FullPipelineError, Pipeline
+from services.ingest.pipeline import (
+    MAX_BYTES_PER_CALL,
+    MAX_WAITING,
+    MAX_WAITING_BYTES,
+    Answer,
+    FullPipelineError,
+    Pipeline,
+)
 from tests.core.telling import Told, analysis, step
 
 
@@ -59,14 +66,17 @@ class _Producers:
         self._pipeline = pipeline
         self._appender = appender
 
-    async def send(
-        self, event_id: str, told: Told | None = None, data: bytes = b"{}"
-    ) -> "asyncio.Task[list[Published]]":
+    async def send(self, event_id: str, told: Told | None = None, data: bytes = b"{}") -> asyncio.Future[Answer]:
         event = seal((told or step(1)).envelope(event_id))._replace(data=data)
-        task = asyncio.create_task(self._pipeline.append([(self._appender.source_of(event), event)]))
-        await asyncio.sleep(0)  # it waits in the pipeline by now
-        await asyncio.sleep(0)
-        return task  # pyright: ignore[reportReturnType] - errors are for the tests that cause them
+        answered = self._pipeline.append(self._appender.source_of(event), event)
+        await asyncio.sleep(0)  # a call that could begin has begun by now
+        return answered
+
+
+async def _places(sent: Sequence[asyncio.Future[Answer]]) -> list[Published]:
+    answers = [await one for one in sent]
+    assert all(isinstance(answer, Published) for answer in answers), answers
+    return [answer for answer in answers if isinstance(answer, Published)]
 
 
 @pytest.fixture
@@ -78,10 +88,10 @@ async def test_what_arrives_during_a_call_leaves_with_the_next(
     producers: _Producers, appender: _HeldAppender, heard: list[Exception | None]
 ) -> None:
     count = MAX_PER_CALL + 11
-    tasks = [await producers.send(str(number)) for number in range(count)]
+    sent = [await producers.send(str(number)) for number in range(count)]
     assert appender.calls == [["0"]]
     appender.go.set()
-    places = [place for task in tasks for place in await task]
+    places = await _places(sent)
 
     assert [len(call) for call in appender.calls] == [1, MAX_PER_CALL, 10]
     assert [place.offset for place in places] == list(range(1, count + 1))
@@ -98,12 +108,11 @@ async def test_the_streams_do_not_wait_for_each_other(producers: _Producers, app
 
 
 async def test_a_caller_that_goes_away_takes_nothing_with_it(producers: _Producers, appender: _HeldAppender) -> None:
-    tasks = [await producers.send(str(number)) for number in range(5)]
-    for gone in (tasks[0], tasks[3]):
+    sent = [await producers.send(str(number)) for number in range(5)]
+    for gone in (sent.pop(3), sent.pop(0)):
         gone.cancel()
-    await asyncio.gather(tasks[0], tasks[3], return_exceptions=True)
     appender.go.set()
-    places = [(await tasks[number])[0] for number in (1, 2, 4)]
+    places = await _places(sent)
 
     assert appender.calls == [["0"], ["1", "2", "3", "4"]]
     assert [place.offset for place in places] == [2, 3, 5]
@@ -112,9 +121,9 @@ async def test_a_caller_that_goes_away_takes_nothing_with_it(producers: _Produce
 
 async def test_a_call_carries_a_bounded_number_of_bytes(producers: _Producers, appender: _HeldAppender) -> None:
     large = b"x" * MAX_EVENT_BYTES
-    tasks = [await producers.send(str(number), data=large) for number in range(40)]
+    sent = [await producers.send(str(number), data=large) for number in range(40)]
     appender.go.set()
-    await asyncio.gather(*tasks)
+    await asyncio.gather(*sent)
 
     at_once = MAX_BYTES_PER_CALL // MAX_EVENT_BYTES
     assert [len(call) for call in appender.calls] == [1, at_once, at_once, 39 - 2 * at_once]
@@ -123,12 +132,12 @@ async def test_a_call_carries_a_bounded_number_of_bytes(producers: _Producers, a
 async def test_when_a_call_fails_all_that_wait_for_the_stream_are_told(
     producers: _Producers, appender: _HeldAppender, heard: list[Exception | None]
 ) -> None:
-    tasks = [await producers.send(str(number)) for number in range(3)]
+    sent = [await producers.send(str(number)) for number in range(3)]
     appender.fails = LogUnavailableError("away")
     appender.go.set()
-    answers = [answer for task in tasks for answer in await task]
+    answers = [await one for one in sent]
     appender.fails = None
-    [later] = await (await producers.send("later"))
+    [later] = await _places([await producers.send("later")])
 
     assert answers == [heard[0]] * 3
     assert isinstance(heard[0], LogUnavailableError)
@@ -139,12 +148,12 @@ async def test_when_a_call_fails_all_that_wait_for_the_stream_are_told(
 async def test_an_error_nobody_thought_of_leaves_no_caller_waiting(
     producers: _Producers, appender: _HeldAppender
 ) -> None:
-    tasks = [await producers.send(str(number)) for number in range(2)]
+    sent = [await producers.send(str(number)) for number in range(2)]
     ended: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: ended.append(context))
     appender.fails = ZeroDivisionError("oops")
     appender.go.set()
-    answers = [answer for task in tasks for answer in await task]
+    answers = [await one for one in sent]
     gc.collect()
 
     assert all("oops" in str(answer) for answer in answers)
@@ -152,10 +161,10 @@ async def test_an_error_nobody_thought_of_leaves_no_caller_waiting(
 
 
 async def test_closing_tells_who_waits(producers: _Producers, pipeline: Pipeline) -> None:
-    tasks = [await producers.send(str(number)) for number in range(2)]
+    sent = [await producers.send(str(number)) for number in range(2)]
     await pipeline.close()
 
-    answers: list[object] = [answer for task in tasks for answer in await task]
+    answers = [await one for one in sent]
     assert all(isinstance(answer, LogUnavailableError) for answer in answers)
 
 
@@ -163,21 +172,18 @@ async def test_closing_tells_who_waits(producers: _Producers, pipeline: Pipeline
 async def test_waiting_events_and_their_bytes_are_bounded(
     appender: _HeldAppender, pipeline: Pipeline, size: int
 ) -> None:
-    fitting = min(MAX_WAITING, MAX_WAITING_BYTES // size)
     event = seal(step(1).envelope("e"))._replace(data=b"x" * size)
     source = appender.source_of(event)
-    waiting = asyncio.create_task(pipeline.append([(source, event)] * fitting))
-    await asyncio.sleep(0)
+    sent = [pipeline.append(source, event) for _ in range(min(MAX_WAITING, MAX_WAITING_BYTES // size))]
 
     with pytest.raises(FullPipelineError):
-        await pipeline.append([(source, event)])
+        pipeline.append(source, event)
 
     appender.fails = LogUnavailableError("away")
     appender.go.set()
-    assert len(await waiting) == fitting
+    assert {type(answer) for answer in await asyncio.gather(*sent)} == {LogUnavailableError}
     appender.fails = None
-    [later] = await pipeline.append([(source, event)])
-    assert isinstance(later, Published)
+    assert isinstance(await pipeline.append(source, event), Published)
 
 
 async def test_a_lone_event_leaves_at_once_and_others_together(
@@ -191,9 +197,9 @@ async def test_a_lone_event_leaves_at_once_and_others_together(
         await redis.rpush(wrong, "text")  # pyright: ignore[reportGeneralTypeIssues]
         await redis.expire(wrong, 60)
         appender.go.clear()
-        tasks = [await producers.send(str(number), step(1, of="spoilt" if number == 2 else "w")) for number in range(4)]
+        sent = [await producers.send(str(number), step(1, of="spoilt" if number == 2 else "w")) for number in range(4)]
         appender.go.set()
-        answers: list[object] = [answer for task in tasks for answer in await task]
+        answers = [await one for one in sent]
 
     assert appender.calls == [["0"], ["1", "2", "3"]]
     assert [isinstance(answer, Published) for answer in answers] == [True] * 4
