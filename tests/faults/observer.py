@@ -60,7 +60,8 @@ class Observer:
         position = _last(self._seen[partition])
         key = self._keys.changes(partition)
         reply = cast("list[Any]", await self._redis.xread({key: f"{position}-0"}, count=1000, block=BLOCK_MS))
-        for entry_id, fields in reply[0][1] if reply else []:
+        rows: list[tuple[bytes, Fields]] = reply[0][1] if reply else []
+        for entry_id, fields in rows:
             self._note(partition, _number(entry_id), fields)
         if not reply:
             newest = cast("list[Any]", await self._redis.xrevrange(key, count=1))
