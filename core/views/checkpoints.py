@@ -1,14 +1,14 @@
 """Checkpoints: up to which event of a source every view is committed."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, cast
 
 from redis.asyncio import Redis
 
 from core.log.keys import Keys, Source
 from core.runtime.lua import load_script
-from core.views.errors import ViewsWentBackError
+from core.views.errors import GenerationChangedError, ViewsWentBackError
 from pipai_contracts.record import BEGINNING, StreamId
 
 _FORM: Final = re.compile(rb"\d{1,15} \d{1,15}-\d{1,20}")
@@ -22,6 +22,13 @@ class Checkpoint(NamedTuple):
 
 
 NOTHING = Checkpoint(0, BEGINNING)
+
+
+class Known(NamedTuple):
+    """What a projector knows of a view partition: its generation, and the number of its newest change."""
+
+    generation: int | None
+    change: int | None
 
 
 class Checkpoints:
@@ -63,18 +70,28 @@ class Checkpoints:
             for source, copy in zip(its_own, row, strict=True)
         }
 
-    async def advance(self, source: Source, checkpoint: Checkpoint, *, since: Checkpoint) -> None:
+    async def advance(
+        self, source: Source, checkpoint: Checkpoint, *, since: Checkpoint, known: Mapping[int, Known] | None = None
+    ) -> None:
         """Move the checkpoint forward in every view partition; one that is further already stays.
 
-        ``since`` is the checkpoint the projected events followed.
+        ``since`` is the checkpoint the projected events followed; ``known`` what is known of the view partitions.
 
         Raises:
-            ViewsWentBackError: a partition's copy is older than that, and was left alone.
+            ViewsWentBackError: a partition is older than any of these, and was left alone.
+            GenerationChangedError: a partition's generation is another, and it was left alone.
         """
+        keys = self._keys
         arguments = [source.name, checkpoint.offset, *checkpoint.stream_id, *since.stream_id]
-        for partition in range(self._keys.partitions):
-            if await self._advance(keys=[self._keys.checkpoint(partition)], args=arguments) == -1:
-                raise ViewsWentBackError(f"checkpoint of {source.name} in view partition {partition}")
+        for partition in range(keys.partitions):
+            generation, change = (known or {}).get(partition, Known(None, None))
+            outcome = await self._advance(
+                keys=[keys.checkpoint(partition), keys.generation(partition), keys.changes(partition)],
+                args=[*arguments, "" if generation is None else generation, "" if change is None else change],
+            )
+            if isinstance(outcome, bytes):
+                error = GenerationChangedError if outcome == b"generation" else ViewsWentBackError
+                raise error(f"checkpoint of {source.name} in view partition {partition}")
 
 
 def is_checkpoint(copy: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, cast
 
 from redis.asyncio import Redis
@@ -12,7 +13,7 @@ from core.log.read import read_entries
 from core.runtime.logs import get_logger
 from core.runtime.redis import ask_holder
 from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints
-from core.views.errors import UnreadableViewsError, ViewsWentBackError
+from core.views.errors import GenerationChangedError, UnreadableViewsError, ViewsWentBackError
 from pipai_contracts.record import StreamId
 from services.projector import metrics
 from services.projector.projection import Projection, Stretch
@@ -56,6 +57,8 @@ class Follower:
         """The newest we know of in Redis."""
         self._reached: Checkpoint | None = None
         """Where the checkpoint will be once all that was folded is committed; None: to be asked of Redis."""
+        self._went_back = False
+        """Whether a commit of ours is gone, which viewers are to be told of."""
         self._waits_for: StreamId | None = None
         """The event of a newer build that has to wait, and everything after it with it."""
 
@@ -136,6 +139,8 @@ class Follower:
             )
             if not entries:
                 return count
+            if _misses_some(reached, entries) and await self._is_overtaken(reached):
+                continue
             await self._note_loss(reached, entries)
             taken = await self._hand_over(entries, began, read_before=True)
             count += taken
@@ -179,8 +184,7 @@ class Follower:
         """Commit a stretch, move the checkpoint behind it, then acknowledge. Each may be repeated after a crash."""
         try:
             await self._projection.commit(stretch, since.stream_id)
-            await self._checkpoints.advance(self.source, reached, since=since)
-            self._checkpoint = reached
+            await self._advance(reached, since)
             metrics.PROJECTED.labels(self.source.name).inc(len(stretch.entries))
             metrics.BATCH_SECONDS.labels(self.source.name).observe(time.perf_counter() - began)
             await self._acknowledge(delivered)
@@ -189,6 +193,18 @@ class Follower:
             log.warning("stream batch not projected", stream=self.source.key, error=str(error))
             self._start_over()
             raise
+
+    async def _advance(self, reached: Checkpoint, since: Checkpoint) -> None:
+        """Move the checkpoint, if Redis still has what it stands for."""
+        try:
+            await self._checkpoints.advance(self.source, reached, since=since, known=self._projection.known())
+        except ViewsWentBackError:
+            self._went_back = True
+            raise
+        except GenerationChangedError:
+            self._projection.forget_generations()
+            raise
+        self._checkpoint = reached
 
     def _start_over(self) -> None:
         """What was folded beyond the checkpoint will not be committed: go on from there, and from what is stored."""
@@ -216,12 +232,22 @@ class Follower:
 
         In the latter case views went back with it, so the same positions will stand for other events.
         """
+        self._projection.forget()  # a view that heard of what comes after the stored checkpoint would skip it
         known, stored = self._checkpoint or NOTHING, await self._checkpoints.load(self.source)
-        if stored.stream_id < known.stream_id:
+        if self._went_back or stored.stream_id < known.stream_id:
             metrics.REGRESSED.labels(self.source.name).inc()
             log.error("views went back", stream=self.source.key, known=str(known.stream_id), now=str(stored.stream_id))
             await self._projection.begin_generation()
         self._checkpoint = self._reached = stored  # not before: a failure above would forget that the views went back
+        self._went_back = False
+
+    async def _is_overtaken(self, reached: Checkpoint) -> bool:
+        """Whether a rival is further by now, and what is missing may be trimmed, not lost; if so go on there."""
+        stored = await self._checkpoints.load(self.source)
+        if stored.stream_id <= reached.stream_id:
+            return False
+        self._checkpoint = self._reached = stored
+        return True
 
     async def _note_loss(self, checkpoint: Checkpoint, entries: Sequence[Entry]) -> None:
         """Count what is gone from the log for good. Viewers are told before they see what comes after the hole."""
@@ -267,6 +293,12 @@ class Follower:
 def consumer_name(source: Source) -> str:
     """The one consumer of the group that reads this source, whichever process it runs in."""
     return f"partition-{source.partition}"
+
+
+def _misses_some(checkpoint: Checkpoint, entries: Sequence[Entry]) -> bool:
+    """Whether there is a hole before or between the entries."""
+    offsets = [checkpoint.offset, *(entry.offset for entry in entries if entry.offset)]
+    return any(after > before + 1 for before, after in pairwise(offsets))
 
 
 def _follows(checkpoint: Checkpoint, entries: Sequence[Entry]) -> bool:

@@ -17,6 +17,7 @@ from core.log.entry import Entry, decode
 from core.log.errors import UndecodableEntryError
 from core.log.keys import Keys, Source, partition_of
 from core.runtime.logs import get_logger
+from core.views.checkpoints import Known
 from core.views.errors import ContendedViewError, GenerationChangedError, UnreadableViewsError
 from core.views.project import Folded, fold_batch, topics_in
 from core.views.repair import Repair
@@ -102,7 +103,7 @@ class Projection:
             ContendedViewError: likewise.
         """
         await self._park(stretch)  # before: after a crash a build that can fold these would count them as done
-        moved = await self._commit(stretch.updates, stretch.source, since)
+        moved = await self._commit(stretch, since)
         attempt = 0
         while moved:
             attempt += 1
@@ -113,7 +114,7 @@ class Projection:
             # As they are stored: the next stretch may have been folded meanwhile, and its views in memory do not count.
             loaded = await self._load_stored(list(moved))
             stretch.settle(self._fold(stretch.records, loaded, moved))
-            moved = await self._commit(stretch.updates, stretch.source, since)
+            moved = await self._commit(stretch, since)
         await self._park(stretch)
         while len(self._views) > _CACHED_VIEWS:
             self._views.popitem(last=False)
@@ -126,6 +127,19 @@ class Projection:
         self.forget()
         for partition in range(self._keys.partitions):
             self._generations[partition] = await self._store.raise_generation(partition)
+            self._store.newest.forget(partition)
+
+    def known(self) -> dict[int, Known]:
+        """What is known of each view partition."""
+        newest = {partition: self._store.newest.get(partition) for partition in range(self._keys.partitions)}
+        return {
+            partition: Known(self._generations.get(partition), change.number if change is not None else None)
+            for partition, change in newest.items()
+        }
+
+    def forget_generations(self) -> None:
+        """Ask Redis for the generations again: one is another by now."""
+        self._generations.clear()
 
     def forget(self) -> None:
         """Forget the views in memory: some may never have been stored."""
@@ -177,14 +191,14 @@ class Projection:
             self.forget()
         return bool(repaired)
 
-    async def _commit(self, updates: Sequence[Update], source: Source, since: StreamId) -> set[Topic]:
-        """Commit, and return the topics whose views another wrote first."""
+    async def _commit(self, stretch: Stretch, since: StreamId) -> set[Topic]:
+        """Commit, and return the topics that are to be folded again."""
         by_partition: dict[int, list[Update]] = {}
-        for update in updates:
+        for update in stretch.updates:
             by_partition.setdefault(partition_of(update.topic, self._keys.partitions), []).append(update)
         # Started together, so that one call is written while Redis carries out the one before.
         calls = [
-            self._commit_call(partition, call, source, since)
+            self._commit_call(partition, call, stretch, since)
             for partition, of_partition in by_partition.items()
             for call in commit_calls(of_partition)
         ]
@@ -197,19 +211,22 @@ class Projection:
         return moved
 
     async def _commit_call(
-        self, partition: int, updates: Sequence[Update], source: Source, since: StreamId
+        self, partition: int, updates: Sequence[Update], stretch: Stretch, since: StreamId
     ) -> set[Topic]:
-        """One call of the commit script; returns the topics whose views another wrote first, and forgets these."""
+        """One call of the commit script; returns the topics whose views are not what was folded on, and forgets these.
+
+        Under another generation that is all of them: also a view that had heard of everything may have gone back.
+        """
         topics = [update.topic for update in updates]
         try:
             if partition not in self._generations:
                 self._generations[partition] = await self._store.generation(partition)
             generation = self._generations[partition]
-            outcome = await self._store.commit(partition, generation, updates, source=source, since=since)
+            outcome = await self._store.commit(partition, generation, updates, source=stretch.source, since=since)
         except GenerationChangedError:
             self._generations.pop(partition, None)
             self.forget()
-            return set(topics)
+            return set(topics_in(stretch.records))
         except (ResponseError, ValueError):  # of a key that is none of ours; ValueError: of its content
             if not self._count_repaired(await self._repair.after_failed_commit(partition, topics)):
                 raise

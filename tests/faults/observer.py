@@ -10,14 +10,15 @@ from redis.exceptions import RedisError
 
 from core.log.keys import Keys
 from core.runtime.tasks import running
+from pipai_contracts.record import StreamId
 from tests.faults.history import Applied, Generation, History, Rewound
 
-_BLOCK = 200
+BLOCK_MS = 200
 _AGAIN = 0.1
 _REMEMBERED = 20_000
 """Entries, to find out how far a feed went back: twice what it keeps."""
 
-Fields = Mapping[str, str]
+Fields = Mapping[bytes, bytes]
 
 
 class Observer:
@@ -58,12 +59,13 @@ class Observer:
     async def _read(self, partition: int) -> None:
         position = _last(self._seen[partition])
         key = self._keys.changes(partition)
-        reply = cast("list[Any]", await self._redis.xread({key: f"{position}-0"}, count=1000, block=_BLOCK))
-        for entry_id, fields in reply[0][1] if reply else []:
-            self._note(partition, int(entry_id.split("-")[0]), fields)
+        reply = cast("list[Any]", await self._redis.xread({key: f"{position}-0"}, count=1000, block=BLOCK_MS))
+        rows: list[tuple[bytes, Fields]] = reply[0][1] if reply else []
+        for entry_id, fields in rows:
+            self._note(partition, _number(entry_id), fields)
         if not reply:
             newest = cast("list[Any]", await self._redis.xrevrange(key, count=1))
-            if not newest or int(newest[0][0].split("-")[0]) < position:
+            if not newest or _number(newest[0][0]) < position:
                 self._doubts.add(partition)
 
     def _note(self, partition: int, change: int, fields: Fields) -> None:
@@ -72,11 +74,12 @@ class Observer:
         seen[change] = fields
         if len(seen) > _REMEMBERED:
             del seen[next(iter(seen))]
-        if "generation" in fields:
-            generation = int(fields["generation"])
+        if b"generation" in fields:
+            generation = int(fields[b"generation"])
             self._history.add(Generation(partition=partition, change=change, generation=generation))
             return
-        self._history.add(Applied.model_validate({"partition": partition, "change": change, **fields}))
+        told = {name.decode(): value.decode() for name, value in fields.items()}
+        self._history.add(Applied.model_validate({"partition": partition, "change": change, **told}))
 
     async def _rewind(self, partition: int) -> None:
         """Find out how far the feed is still the one that was seen; what is beyond that is no more."""
@@ -90,8 +93,12 @@ class Observer:
         self._doubts.discard(partition)
 
     async def _entries(self, partition: int) -> dict[int, Fields]:
-        rows = cast("list[tuple[str, Fields]]", await self._redis.xrange(self._keys.changes(partition)))
-        return {int(entry_id.split("-")[0]): fields for entry_id, fields in rows}
+        rows = cast("list[tuple[bytes, Fields]]", await self._redis.xrange(self._keys.changes(partition)))
+        return {_number(entry_id): fields for entry_id, fields in rows}
+
+
+def _number(entry_id: bytes) -> int:
+    return StreamId.parse(entry_id).milliseconds
 
 
 def _last(entries: dict[int, Fields]) -> int:

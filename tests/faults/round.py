@@ -1,26 +1,28 @@
 """One fault test: the whole system as processes under load, watched, broken, left to heal, then checked."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from core.log.append import Appender
-from core.log.keys import GROUP, Keys
-from core.runtime.redis import command_client
+from core.log.keys import GROUP, Keys, partition_of
+from core.runtime.redis import blocking_client, command_client
 from core.views.folds import render
 from core.views.store import ViewStore
+from core.views.stored import Snapshot
 from pipai_contracts.ids import Topic
 from tests.conftest import wait_until
 from tests.faults.checker import find_anomalies, lost_by_redis
 from tests.faults.history import Fault, History, Invoked, Kept, Rest
-from tests.faults.observer import Observer
+from tests.faults.observer import BLOCK_MS, Observer
 from tests.faults.recovery import recoveries
 from tests.faults.scale import Scale
 from tests.faults.services import Service, started
@@ -38,7 +40,7 @@ WATCHED = (Topic("default", "user", "user 1"), Topic("default", "workflow", "wor
 
 @dataclass
 class Round:
-    """The running system of one test. ``break_`` things inside ``fault``; `finish` heals, checks and reports."""
+    """The running system of one test: break it inside `fault`, and `finish` looks at what became of it."""
 
     history: History
     keys: Keys
@@ -52,7 +54,7 @@ class Round:
     random: Random
     scale: Scale
     folder: Path
-    _new_projector: Any
+    _new_projector: Callable[[], Service]
     loads: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     @asynccontextmanager
@@ -66,9 +68,18 @@ class Round:
         """Let the producers go on for this long."""
         await asyncio.sleep(seconds)
 
+    async def kill_projector(self) -> None:
+        """Kill -9 any of the projectors while another one is ready; a new one is started at once."""
+        victim = self.random.choice(self.projectors)
+        self.projectors.remove(victim)
+        await self.random.choice(self.projectors).ready()
+        async with self.fault("kill -9 of a projector"):
+            await victim.kill()
+        await self.add_projector()
+
     async def add_projector(self) -> Service:
         """Another projector; it is not ready yet."""
-        service: Service = self._new_projector()
+        service = self._new_projector()
         await service.start()
         self.projectors.append(service)
         return service
@@ -106,8 +117,7 @@ class Round:
             for source in self.keys.sources():
                 if (await self.redis.xpending(source.key, GROUP))["pending"]:
                     return False
-            store = self._store()
-            cursors = [str((await store.snapshot(one.topic, 0)).cursor) for one in self.viewers]
+            cursors = [str((await self._snapshot(one.topic)).cursor) for one in self.viewers]
         except RedisError:
             return False
         return cursors == [one.cursor or "0" for one in self.viewers]
@@ -120,7 +130,7 @@ class Round:
             for topic in topics_of(one.envelope)
         }
         for topic in sorted(topics):
-            snapshot = await self._store().snapshot(topic, 0)
+            snapshot = await self._snapshot(topic)
             if snapshot.state is not None:
                 view = render(snapshot.state).model_dump_json()
                 self.history.add(Rest(topic=topic.path, cursor=str(snapshot.cursor), view=view))
@@ -129,13 +139,21 @@ class Round:
             stream_ids = tuple(stream_id.decode() for stream_id, _ in rows)
             self.history.add(Kept(stream=source.key, stream_ids=stream_ids))
 
-    def _store(self) -> ViewStore:
-        return ViewStore(self.redis, self.keys, feed_length=1, ttl=60)
+    async def _snapshot(self, topic: Topic) -> Snapshot:
+        store = ViewStore(self.redis, self.keys, feed_length=1, ttl=60)
+        return await store.snapshot(topic, partition_of(topic, self.keys.partitions))
 
 
 @asynccontextmanager
 async def round_of(
-    folder: Path, scale: Scale, seed: int, direct: str, *, through: str | None = None, **settings: str
+    folder: Path,
+    scale: Scale,
+    seed: int,
+    direct: str,
+    *,
+    through: str | None = None,
+    projector: str = "services.projector",
+    **settings: str,
 ) -> AsyncGenerator[Round]:
     """The system on the Redis at ``direct``; its services reach it by way of ``through``, we do not."""
     values = {
@@ -146,17 +164,18 @@ async def round_of(
         "DEBUG": "false",
         **settings,
     }
-    keys = Keys()
+    keys = Keys(partitions=int(settings.get("STREAM_PARTITIONS", "1")))
     async with AsyncExitStack() as stack:
         history = stack.enter_context(History(folder / "history.jsonl"))
         redis = command_client(direct)
         stack.push_async_callback(redis.aclose)
-        texts = Redis.from_url(direct, decode_responses=True, protocol=2, socket_timeout=5)
-        stack.push_async_callback(texts.aclose)
-        ingest, api = Service("ingest", folder, values), Service("api", folder, values)
-        projectors = [Service("projector", folder, values) for _ in range(2)]
+        blocking = blocking_client(direct, BLOCK_MS)
+        stack.push_async_callback(blocking.aclose)
+        ingest, api = Service("services.ingest", folder, values), Service("services.api", folder, values)
+        make_projector = partial(Service, projector, folder, values)
+        projectors = [make_projector() for _ in range(2)]
         await stack.enter_async_context(started(ingest, api, *projectors))
-        observer = Observer(texts, keys, history)
+        observer = Observer(blocking, keys, history)
         await stack.enter_async_context(observer.observing())
         viewers = [Viewer(topic.name, api.port, topic, history) for topic in WATCHED]
         for viewer in viewers:
@@ -165,7 +184,7 @@ async def round_of(
         workload = Workload(history, ingest.port, appender, rate=scale.rate, seed=seed)
         made = Round(
             history, keys, redis, projectors, ingest, api, workload, observer, viewers, Random(seed), scale, folder,
-            lambda: Service("projector", folder, values),
+            make_projector,
         )  # fmt: skip
         await made.loads.enter_async_context(workload.publishing())
         try:

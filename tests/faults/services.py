@@ -18,13 +18,13 @@ _STOP_SECONDS = 20
 
 
 class Service:
-    """``python -m services.<name>`` on ports of its own; its log lines are in ``<folder>/<name>-<port>.log``."""
+    """``python -m <module>`` on ports of its own; its log lines are in ``<folder>/<module>-<port>.log``."""
 
-    def __init__(self, name: str, folder: Path, settings: Mapping[str, str]) -> None:
-        self.name = name
+    def __init__(self, module: str, folder: Path, settings: Mapping[str, str]) -> None:
+        self.module = module
         self.port = next_free_port(0)
         self.metrics_port = next_free_port(0)
-        self.log = folder / f"{name}-{self.metrics_port}.log"
+        self.log = folder / f"{module}-{self.metrics_port}.log"
         ports = {"PORT": str(self.port), "METRICS_PORT": str(self.metrics_port)}
         self._environment = environment(**{**settings, **ports})
         self._process: asyncio.subprocess.Process | None = None
@@ -33,7 +33,7 @@ class Service:
         """Start the process; it is not ready yet."""
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", f"services.{self.name}", env=self._environment, stdout=log, stderr=log
+                sys.executable, "-m", self.module, env=self._environment, stdout=log, stderr=log
             )
 
     async def ready(self) -> None:
@@ -54,7 +54,7 @@ class Service:
             self.resume_process(process)
             process.terminate()
             code = await asyncio.wait_for(process.wait(), _STOP_SECONDS)
-            assert code == 0, f"{self.name} ended with {code}: {self.log.read_text()[-2000:]}"
+            assert code == 0, f"{self.module} ended with {code}: {self.log.read_text()[-2000:]}"
 
     def pause(self) -> None:
         """SIGSTOP: nothing moves, and connections stay open."""

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Final, Literal, NamedTuple
 
 from core.log.keys import Keys
-from core.views.checkpoints import NOTHING, Checkpoint
+from core.views.checkpoints import NOTHING, Checkpoint, Known
 from core.views.stored import FeedEntry, Stored, Update, epoch_of, unheard_of
 from pipai_contracts.envelope import Envelope, encode_data
 from pipai_contracts.ids import Topic
@@ -28,14 +28,16 @@ Rule = Literal[
     "tell losses",
     "look again before telling",
     "fold all again",
+    "checkpoint knows its commit",
 ]
 """
 What the system rests on. idempotency: append knows repeats. continuity: a batch must follow the checkpoint without a
 hole. heard: a view skips what it has taken in. version: a commit needs the view it was folded on. went back: commit
 and checkpoint refuse a partition that is older than what they follow. generation: a commit needs the generation it
 was folded under. look again before telling: entries behind a rival's checkpoint may be trimmed, and are not lost.
-fold all again: under another generation what a view in memory has heard counts for nothing. The rest speak for
-themselves.
+fold all again: what a view in memory has heard counts for nothing under another generation, or when one goes on from
+the stored checkpoint. checkpoint knows its commit: it moves under the same generation, over the same change feed. The
+rest speak for themselves.
 """
 
 KEEP: Final = 2
@@ -153,9 +155,12 @@ class RedisModel:
                     kept.changes.append(Change(update.topic, epoch, pos, entry))
         return outcome
 
-    def advance(self, source: str, checkpoint: Checkpoint, since: StreamId) -> bool:
-        """What advance.lua does; False: it refused, because the partition went back."""
+    def advance(self, source: str, checkpoint: Checkpoint, since: StreamId, known: Known) -> bool:
+        """What advance.lua does; False: it refused, because the partition is another, or went back."""
         if self._is_older(source, since):
+            return False
+        is_same = known.generation in {None, self.kept.generation} and len(self.kept.changes) >= (known.change or 0)
+        if not is_same and self.without != "checkpoint knows its commit":
             return False
         if checkpoint.stream_id > self.checkpoint(source).stream_id:
             self.kept.checkpoints[source] = checkpoint

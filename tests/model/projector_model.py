@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from core.views.checkpoints import NOTHING, Checkpoint
+from core.views.checkpoints import NOTHING, Checkpoint, Known
 from core.views.project import fold_batch, topics_in
 from core.views.stored import Stored, Update
 from pipai_contracts.ids import Topic
@@ -31,6 +31,8 @@ class ProjectorModel:
         self._checkpoints: dict[str, Checkpoint] = {}
         self._views: dict[Topic, Stored] = {}
         self._generation: int | None = None
+        self._newest: int | None = None
+        self._went_back = False
         self.lost = 0
 
     def take(self, source: str, delivered: Sequence[Record]) -> Steps:
@@ -92,10 +94,13 @@ class ProjectorModel:
 
     def _reload_checkpoint(self, source: str) -> Steps:
         yield
+        if self._redis.without != "fold all again":
+            self._views.clear()
         known, stored = self._checkpoints.get(source, NOTHING), self._redis.checkpoint(source)
-        if stored.stream_id < known.stream_id:
+        if self._went_back or stored.stream_id < known.stream_id:
             yield from self._begin_generation()
         self._checkpoints[source] = stored
+        self._went_back = False
 
     def _note_loss(self, lost: int) -> Steps:
         if self._redis.without != "tell losses":
@@ -106,6 +111,7 @@ class ProjectorModel:
         self._views.clear()
         yield
         self._generation = self._redis.raise_generation()
+        self._newest = None
 
     def _project(self, source: str, records: Sequence[Record]) -> Steps:
         since = self._load_checkpoint(source)
@@ -121,7 +127,9 @@ class ProjectorModel:
 
     def _advance(self, source: str, checkpoint: Checkpoint, since: Checkpoint) -> Steps:
         yield
-        if not self._redis.advance(source, checkpoint, since.stream_id):
+        if not self._redis.advance(source, checkpoint, since.stream_id, Known(self._generation, self._newest)):
+            self._went_back = self._generation == self._redis.kept.generation
+            self._generation = None
             raise WentBackError
 
     def _fold_and_commit(self, source: str, records: Sequence[Record], since: StreamId) -> Steps:
@@ -157,6 +165,7 @@ class ProjectorModel:
         if outcome == "went back":
             raise WentBackError
         if outcome == [True]:
+            self._newest = len(self._redis.kept.changes)
             self._views[update.topic] = update.after
             return set()
         if outcome == "generation":

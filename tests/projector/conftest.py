@@ -105,23 +105,29 @@ class Deployment:
 
     async def follower(self, source: Source | None = None) -> Follower:
         """A follower as a projector makes it, to hand batches to; its group exists."""
-        at = source or self.source()
-        await create_group(self.redis, at)
-        return Follower(
-            self.redis,
-            self.keys,
-            at,
-            projection=Projection(
+        [follower] = await self.followers(source or self.source())
+        return follower
+
+    async def followers(self, *sources: Source) -> list[Follower]:
+        """The followers of one projector, which share its memory; their groups exist."""
+        repair = Repair(self.redis, self.keys, self.store)
+        projection = Projection(self.keys, self.store, DeadLetters(self.redis, self.keys), repair)
+        retention, turns = Retention(self.redis, self.keys, self.settings), Turns()
+        for source in sources:
+            await create_group(self.redis, source)
+        return [
+            Follower(
+                self.redis,
                 self.keys,
-                self.store,
-                DeadLetters(self.redis, self.keys),
-                Repair(self.redis, self.keys, self.store),
-            ),
-            checkpoints=self.checkpoints,
-            retention=Retention(self.redis, self.keys, self.settings),
-            batch=self.settings.projector_batch,
-            turns=Turns(),
-        )
+                source,
+                projection=projection,
+                checkpoints=self.checkpoints,
+                retention=retention,
+                batch=self.settings.projector_batch,
+                turns=turns,
+            )
+            for source in sources
+        ]
 
     async def letters(self, source: Source | None = None) -> Sequence[dict[bytes, bytes]]:
         """The dead letters of a source."""
