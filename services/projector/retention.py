@@ -55,7 +55,9 @@ class Retention:
         self._bounded_at = 0.0
 
     async def after(self, source: Source, checkpoint: Checkpoint) -> None:
-        """Trim the source when it has grown since the last time; the checkpoint is the caller's own, so maybe old.
+        """Trim the source when it has grown since the last time. ``checkpoint`` is where the caller is.
+
+        Never beyond the stored one: after a failover that lost it, the events it stood for are only in the log.
 
         Raises:
             redis.exceptions.ConnectionError: Redis is away. What else fails is told, and no batch fails for it.
@@ -67,8 +69,9 @@ class Retention:
         self._trimmed_at[source] = checkpoint.offset
         below = self._remembered(source, checkpoint)
         try:
-            if below is None or not await self._trimmer.trim_below(source, below.stream_id):
-                await self._trim(source, [checkpoint.stream_id])
+            stored = await self._checkpoints.load(source)
+            if below is None or not await self._trimmer.trim_below(source, min(below.stream_id, stored.stream_id)):
+                await self._trim(source, [checkpoint.stream_id, stored.stream_id])
         except ResponseError as error:
             self._tell_failure(source, error)
 

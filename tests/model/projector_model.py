@@ -123,7 +123,7 @@ class ProjectorModel:
             yield from step
         self._checkpoints[source] = checkpoint
         yield
-        self._redis.trim(source, checkpoint.stream_id)
+        self._redis.trim(source, min(checkpoint.stream_id, self._redis.checkpoint(source).stream_id))
 
     def _advance(self, source: str, checkpoint: Checkpoint, since: Checkpoint) -> Steps:
         yield

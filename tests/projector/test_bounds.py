@@ -31,7 +31,7 @@ async def _bytes(deployment: Deployment) -> dict[str, int]:
 
 
 async def test_a_user_with_more_and_more_workflows_takes_no_more_memory(deployment: Deployment) -> None:
-    async with deployment.projecting(stream_max_entries=200, projector_batch=500):
+    async with deployment.projecting(stream_max_entries=200, projector_batch=50):
         await _live(deployment, 0, 500)
         before = await _bytes(deployment)
         await _live(deployment, 500, 1500)
