@@ -1,6 +1,7 @@
-"""A producer's keep-alive connection to ingest, and what its answers mean."""
+"""A producer's keep-alive connection to ingest, and what its answers mean, of one event or of many."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -11,6 +12,12 @@ from tests.faults.history import Answered, History, Invoked
 
 ANSWER_SECONDS = 8.0
 """How long a producer waits; then nobody knows whether its event is stored."""
+
+
+_ACCEPTED = 202
+_STORED = 200
+_BATCH = "/stream/publish/batch"
+_STATUS = {"appended": _ACCEPTED, "duplicate": _ACCEPTED, "invalid": 422, "unavailable": 503}
 
 
 class Unanswered(Exception):  # noqa: N818 - it is no error of ours
@@ -27,36 +34,43 @@ class Producer:
         self._history = history
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def publish(self, envelope: Envelope) -> bool:
-        """One attempt; whether it was answered with a definite yes or no."""
-        op = self._begin(envelope.event_id, envelope)
-        return await self._attempt(op, _path(envelope), _body(envelope))
+    async def publish(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
+        """One attempt, alone or as a batch; the events that got no definite yes or no."""
+        ops = [self._begin(envelope.event_id, envelope) for envelope in envelopes]
+        if len(envelopes) == 1:
+            answers = [await self._answer(_path(envelopes[0]), _body(envelopes[0]))]
+        else:
+            status, answer = await self._answer(_BATCH, [_item(envelope) for envelope in envelopes])
+            outcomes = answer["outcomes"] if status == _STORED else [{"status": "unavailable"}] * len(envelopes)
+            answers = [(_STATUS[outcome["status"]], outcome) for outcome in outcomes]
+        answered = [_answered(op, *answer) for op, answer in zip(ops, answers, strict=True)]
+        for one in answered:
+            self._history.add(one)
+        return [envelope for envelope, one in zip(envelopes, answered, strict=True) if one.outcome == "info"]
 
     async def publish_nonsense(self, envelope: Envelope) -> None:
         """Send an event that is none: a step without a name."""
         op = self._begin(envelope.event_id, None)
-        await self._attempt(op, _path(envelope), {**_body(envelope), "step": "", "title": ""})
+        self._history.add(_answered(op, *await self._answer(_path(envelope), {**_body(envelope), "step": ""})))
 
     def note(self, envelope: Envelope, answer: dict[str, Any] | None) -> None:
         """An attempt by another way than HTTP: where the event stands, or None where nobody knows."""
         op = self._begin(envelope.event_id, envelope)
-        self._history.add(_answered(op, 202 if answer is not None else 503, answer or {}))
+        self._history.add(_answered(op, _ACCEPTED if answer is not None else 503, answer or {}))
 
     def _begin(self, event_id: str, envelope: Envelope | None) -> int:
         Producer._ops += 1
         self._history.add(Invoked(op=Producer._ops, event_id=event_id, envelope=envelope))
         return Producer._ops
 
-    async def _attempt(self, op: int, path: str, body: dict[str, Any]) -> bool:
+    async def _answer(self, path: str, body: object) -> tuple[int, dict[str, Any]]:
+        """Status and body of the answer; status 0 when there was none."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                status, answer = await self._post(path, to_json(body))
+                return await self._post(path, to_json(body))
         except (OSError, TimeoutError, Unanswered, asyncio.IncompleteReadError):
             self._hang_up()
-            status, answer = 0, {}
-        answered = _answered(op, status, answer)
-        self._history.add(answered)
-        return answered.outcome != "info"
+            return 0, {}
 
     async def _post(self, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         if self._streams is None:
@@ -86,7 +100,7 @@ class Producer:
 
 
 def _answered(op: int, status: int, answer: dict[str, Any]) -> Answered:
-    if status == 202:
+    if status in {_ACCEPTED, _STORED}:
         places = {name: answer[name] for name in ("stream", "stream_id", "offset", "duplicate")}
         return Answered.model_validate({"op": op, "outcome": "ok", **places})
     return Answered(op=op, outcome="fail" if 400 <= status < 500 else "info")
@@ -112,3 +126,9 @@ def _body(envelope: Envelope) -> dict[str, Any]:
         "user_id": envelope.user_id,
     }
     return {**event, **{name: value for name, value in more.items() if value is not None}}
+
+
+def _item(envelope: Envelope) -> dict[str, Any]:
+    """The event as one of a batch."""
+    topic = envelope.topic
+    return {**_body(envelope), "type": envelope.event.type, f"{topic.kind}_id": topic.id}

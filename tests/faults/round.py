@@ -56,6 +56,7 @@ class Round:
     folder: Path
     _new_projector: Callable[[], Service]
     loads: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _added: list[Service] = field(default_factory=list[Service])
 
     @asynccontextmanager
     async def fault(self, name: str, *, loses: bool = False) -> AsyncGenerator[None]:
@@ -80,9 +81,14 @@ class Round:
     async def add_projector(self) -> Service:
         """Another projector; it is not ready yet."""
         service = self._new_projector()
+        self._added.append(service)
         await service.start()
         self.projectors.append(service)
         return service
+
+    async def end_added(self) -> None:
+        """Kill the projectors that were added and are still there."""
+        await asyncio.gather(*(service.kill() for service in self._added))
 
     async def finish(self) -> list[str]:
         """Stop the load, wait until all is quiet, write down how things are, and fail on any anomaly.
@@ -101,11 +107,12 @@ class Round:
 
     def _figures(self) -> list[str]:
         happenings = self.history.happenings
-        events = len({(one.event_id) for one in happenings if isinstance(one, Invoked)})
+        invoked = [one for one in happenings if isinstance(one, Invoked)]
+        events, seconds = len({one.event_id for one in invoked}), invoked[-1].at - invoked[0].at
         times = [one.seconds for one in recoveries(happenings, self.keys) if one.seconds is not None]
         lost = len(lost_by_redis(happenings, self.keys))
         return [
-            f"{events:,} events, {self.workload.published:,} publishes",
+            f"{events:,} events in {len(invoked):,} publishes, {len(invoked) / seconds:,.0f} a second",
             f"{len(times)} faults, slowest recovery {max(times, default=0):.2f} s",
             f"{lost} lost by Redis and told, no anomaly",
         ]
@@ -186,9 +193,7 @@ async def round_of(
             history, keys, redis, projectors, ingest, api, workload, observer, viewers, Random(seed), scale, folder,
             make_projector,
         )  # fmt: skip
+        stack.push_async_callback(made.end_added)
         await made.loads.enter_async_context(workload.publishing())
-        try:
-            yield made
-        finally:
-            await made.loads.aclose()
-            await asyncio.gather(*(projector.kill() for projector in made.projectors[2:]))
+        stack.push_async_callback(made.loads.aclose)
+        yield made

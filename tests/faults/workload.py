@@ -1,9 +1,9 @@
-"""Producers at work: a bounded open loop over many connections, with repeats, retries and nonsense."""
+"""Producers at work: a bounded open loop over many connections, with batches, repeats, retries and nonsense."""
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
@@ -19,6 +19,8 @@ _CONNECTIONS = 24
 _WAITING = 4_000
 """Events that may wait for a connection; while ingest is away no more are made up."""
 
+_BATCH = 20
+_NONSENSE = 0.005
 _RETRIES = 40
 _RETRY_SECONDS = 0.25
 _TICK = 0.01
@@ -45,7 +47,10 @@ class Workload:
             producers = [
                 await stack.enter_async_context(Producer(self._port, self._history)) for _ in range(_CONNECTIONS)
             ]
-            serving = [asyncio.create_task(self._serve(producer)) for producer in producers]
+            serving = [
+                asyncio.create_task(self._serve(producer, _BATCH if number % 2 else 1))
+                for number, producer in enumerate(producers)
+            ]
             try:
                 async with running(self._make_up()):
                     yield
@@ -76,21 +81,27 @@ class Workload:
         self._recent.append(envelope)
         return envelope
 
-    async def _serve(self, producer: Producer) -> None:
+    async def _serve(self, producer: Producer, most: int) -> None:
+        """Send what waits, at most so many events at once."""
         while True:
-            envelope = await self._waiting.get()
-            await self._publish(producer, envelope)
-            self.published += 1
-            self._waiting.task_done()
+            envelopes = [await self._waiting.get()]
+            while len(envelopes) < most and not self._waiting.empty():
+                envelopes.append(self._waiting.get_nowait())
+            await self._publish(producer, envelopes)
+            self.published += len(envelopes)
+            for _ in envelopes:
+                self._waiting.task_done()
 
-    async def _publish(self, producer: Producer, envelope: Envelope) -> None:
-        if envelope.event.type == "temporal_status":
-            await self._append(producer, envelope)
-            return
-        if self.published % 200 == 17:
-            await producer.publish_nonsense(_renamed(envelope, f"nonsense {self.published}"))
+    async def _publish(self, producer: Producer, envelopes: Sequence[Envelope]) -> None:
+        for envelope in envelopes:
+            if envelope.event.type == "temporal_status":
+                await self._append(producer, envelope)
+        left = [envelope for envelope in envelopes if envelope.event.type != "temporal_status"]
+        if left and self._random.random() < _NONSENSE:
+            await producer.publish_nonsense(_renamed(left[0], f"nonsense {self.published}"))
         for _ in range(_RETRIES):
-            if await producer.publish(envelope):
+            left = await producer.publish(left) if left else []
+            if not left:
                 return
             await asyncio.sleep(_RETRY_SECONDS)
 
