@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from core.log.keys import Keys
 from core.log.layout import LayoutError
+from core.runtime.loaded import keep_loaded
 from core.runtime.logs import configure_logging, get_logger
 from core.runtime.metrics import PortBusyError, metrics_server
 from core.runtime.redis import EvictingRedisError, command_client, safe_address
@@ -52,6 +53,7 @@ def main() -> int:
     # Events and views hold no cycles: reference counts free them. Looking for cycles after every 700 new objects, as
     # Python does by itself, took a quarter of the time here.
     gc.set_threshold(50_000, 20, 50)
+    keep_loaded()
     settings = ProjectorSettings()
     configure_logging("projector", settings)
     try:
