@@ -7,9 +7,17 @@ from pathlib import Path
 import pytest
 
 from services.standalone.embedded import Server, redis_server
-from tests.faults.scale import Scale, chosen
+from tests.faults.scale import FULL, Scale, chosen
 
 _FIGURES: list[str] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A full round takes minutes."""
+    if chosen() is FULL:
+        for item in items:
+            if item.path.is_relative_to(Path(__file__).parent):
+                item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ async def test_a_failover_repeats_nothing_and_tells_what_it_lost(
             async with it.fault("failover", loses=True):
                 await asyncio.to_thread(shape.nodes[dying].kill)
                 await wait_until(lambda: len(shape.masters()) == masters, 30, "no replica became master")
-            await it.load(5 + scale.seconds)
+            await it.load(2 * scale.seconds)
             tell(await it.finish())
 
 
