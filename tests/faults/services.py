@@ -1,15 +1,17 @@
 """Services as processes of their own, to be killed, paused and told to stop."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx2
 
 from services.standalone.embedded import next_free_port
+from services.standalone.guard import guarded
 from tests.conftest import wait_until
 from tests.system.running import environment
 
@@ -30,10 +32,15 @@ class Service:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Start the process; it is not ready yet."""
+        """Start the process; it is not ready yet. Its guard ends it when this test run is gone, however that ended."""
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", self.module, env=self._environment, stdout=log, stderr=log
+                *guarded([sys.executable, "-m", self.module]),
+                env=self._environment,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                process_group=0,
             )
 
     async def ready(self) -> None:
@@ -43,33 +50,28 @@ class Service:
     async def kill(self) -> None:
         """SIGKILL, as a crash is one."""
         if self._process is not None:
-            self._process.kill()
-            await self._process.wait()
-            self._process = None
+            process, self._process = self._process, None
+            _send(process, signal.SIGKILL)
+            await process.wait()
 
     async def stop(self) -> None:
         """SIGTERM; it must end well, also when it was ended already."""
         if self._process is not None:
-            process, self._process = self._process, None
-            self.resume_process(process)
-            process.terminate()
-            code = await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+            _send(self._process, signal.SIGCONT)
+            self._process.terminate()
+            code = await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
+            self._process = None
             assert code == 0, f"{self.module} ended with {code}: {self.log.read_text()[-2000:]}"
 
     def pause(self) -> None:
         """SIGSTOP: nothing moves, and connections stay open."""
         assert self._process
-        self._process.send_signal(signal.SIGSTOP)
+        _send(self._process, signal.SIGSTOP)
 
     def resume(self) -> None:
         """SIGCONT."""
         assert self._process
-        self.resume_process(self._process)
-
-    @staticmethod
-    def resume_process(process: asyncio.subprocess.Process) -> None:
-        if process.returncode is None:
-            process.send_signal(signal.SIGCONT)
+        _send(self._process, signal.SIGCONT)
 
     async def counted(self, metric: str) -> float:
         """A counter of the process, summed over its labels."""
@@ -87,6 +89,12 @@ class Service:
         except httpx2.TransportError:
             return False
         return answer.status_code == 200
+
+
+def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Send a signal to the service and its guard."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 @asynccontextmanager
