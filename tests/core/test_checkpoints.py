@@ -4,8 +4,8 @@ import pytest
 from redis.asyncio import Redis
 
 from core.log.keys import Keys
-from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints
-from core.views.errors import ViewsWentBackError
+from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints, Known
+from core.views.errors import GenerationChangedError, ViewsWentBackError
 from pipai_contracts.record import StreamId
 
 
@@ -84,3 +84,31 @@ async def test_a_copy_that_is_gone_is_not_begun_anew(redis: Redis, keys: Keys) -
     with pytest.raises(ViewsWentBackError):
         await checkpoints.advance(source, _at(6, 200), since=_at(5, 100))
     assert await checkpoints.load(source) == NOTHING
+
+
+async def test_it_does_not_move_under_another_generation_than_its_events_were_folded_under(
+    redis: Redis, keys: Keys
+) -> None:
+    checkpoints, source = Checkpoints(redis, keys), keys.source("workflow:progress", 0)
+    known = {0: Known(0, None)}
+    await checkpoints.advance(source, _at(5, 100), since=NOTHING, known=known)
+    await redis.incr(keys.generation(0))
+
+    with pytest.raises(GenerationChangedError):
+        await checkpoints.advance(source, _at(6, 200), since=_at(5, 100), known=known)
+    assert await checkpoints.load(source) == _at(5, 100)
+
+
+async def test_it_does_not_move_over_a_change_feed_that_lost_what_was_committed(redis: Redis, keys: Keys) -> None:
+    checkpoints, source = Checkpoints(redis, keys), keys.source("workflow:progress", 0)
+    known = {0: Known(0, 8)}
+
+    with pytest.raises(ViewsWentBackError):
+        await checkpoints.advance(source, _at(5, 100), since=NOTHING, known=known)
+    await redis.xadd(keys.changes(0), {"generation": "0"}, id="7-0")
+    with pytest.raises(ViewsWentBackError):
+        await checkpoints.advance(source, _at(5, 100), since=NOTHING, known=known)
+    await redis.xadd(keys.changes(0), {"generation": "0"}, id="8-0")
+    await checkpoints.advance(source, _at(5, 100), since=NOTHING, known=known)
+
+    assert await checkpoints.load(source) == _at(5, 100)
