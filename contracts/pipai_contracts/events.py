@@ -4,7 +4,7 @@ An event's data is what viewers get in the ``data:`` line of an SSE message, the
 """
 
 import math
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import (
     AfterValidator,
@@ -30,22 +30,35 @@ MAX_DEPTH: Final = 100
 would stop the events of everyone."""
 
 
-def _check_json(value: Any, *, depth: int = 1) -> Any:
+MAX_VALUES: Final = 10_000
+"""Values in metadata or a result, lists and objects counted too. In memory each takes many times its one or two bytes
+of JSON, so that a few events could fill a process."""
+
+
+def _check_json(value: Any) -> Any:
     """Refuse what could not be sent on unchanged: ``1e400`` parses to infinity, and views nest deeper than events."""
-    match value:
-        case float() if not math.isfinite(value):
-            raise ValueError("has a number that is too large or not a number")
-        case dict() | list() if depth > MAX_DEPTH:
-            raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
-        case dict():
-            for item in value.values():  # pyright: ignore[reportUnknownVariableType]
-                _check_json(item, depth=depth + 1)
-        case list():
-            for item in value:  # pyright: ignore[reportUnknownVariableType]
-                _check_json(item, depth=depth + 1)
-        case _:
-            pass
-    return value  # pyright: ignore[reportUnknownVariableType]
+    level: list[Any] = [value]
+    depth = count = 0
+    while level:
+        depth += 1
+        count += len(level)
+        if count > MAX_VALUES:
+            raise ValueError(f"has more than {MAX_VALUES} values")
+        following: list[Any] = []
+        for item in level:
+            match item:
+                case float() if not math.isfinite(item):
+                    raise ValueError("has a number that is too large or not a number")
+                case dict() | list() if depth > MAX_DEPTH:
+                    raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
+                case dict():
+                    following.extend(cast("dict[str, Any]", item).values())
+                case list():
+                    following.extend(cast("list[Any]", item))
+                case _:
+                    pass
+        level = following
+    return value
 
 
 def _shorten(value: float) -> float:

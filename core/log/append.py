@@ -1,5 +1,6 @@
 """Appending events: each once, in one order per source stream."""
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from secrets import token_hex
@@ -11,10 +12,11 @@ from redis.exceptions import RedisError, ResponseError
 from core.log.damage import REPAIRED, faults_of
 from core.log.errors import DamagedLogError, LogUnavailableError
 from core.log.keys import Keys, Source
-from core.log.layout import check_layout
+from core.log.layout import TRUSTED_SECONDS, LayoutError, check_layout, load_layout, require_same
 from core.runtime.logs import get_logger
 from core.runtime.lua import load_script
 from pipai_contracts.envelope import Envelope
+from pipai_contracts.ids import check_id
 from pipai_contracts.publish import Published
 from pipai_contracts.sealed import Sealed, seal
 
@@ -36,6 +38,7 @@ class Appender:
         self._keys = keys
         self._window = idempotency_window
         self._owner_ttl = owner_ttl
+        self._looked_at = -TRUSTED_SECONDS
         self._script = load_script(redis, __file__, "append.lua")
 
     def source_of(self, event: Sealed) -> Source:
@@ -85,6 +88,7 @@ class Appender:
         Raises:
             LogUnavailableError: Redis did not answer, or cannot take events; some may be appended.
         """
+        await self._look_at_layout()
         owners = await self._owners_elsewhere(events)
         script_keys: list[str] = [source.key, source.offset]
         arguments: list[str | int | bytes] = [self._owner_ttl, token_hex(6)]
@@ -112,6 +116,21 @@ class Appender:
                     return DamagedLogError(f"cannot append to {source.key}: {fault}")
         return LogUnavailableError(f"cannot append to {source.key}: {error}")
 
+    async def _look_at_layout(self) -> None:
+        """Look now and then whether the deployment was repartitioned under a process nobody stopped.
+
+        Without this its events would go, acknowledged, where nobody reads any more.
+        """
+        if time.monotonic() < self._looked_at + TRUSTED_SECONDS:
+            return
+        try:
+            require_same(await load_layout(self._redis, self._keys), self._keys)
+        except LayoutError as error:
+            raise LogUnavailableError(str(error)) from error
+        except RedisError as error:
+            raise LogUnavailableError(f"cannot read the layout: {error}") from error
+        self._looked_at = time.monotonic()
+
     async def _owners_elsewhere(self, events: Sequence[Sealed]) -> list[str | None]:
         """Per event who owns its topic, for AI events of workflows that have an owner.
 
@@ -132,8 +151,16 @@ class Appender:
             except RedisError as error:
                 raise LogUnavailableError(f"cannot look up owners: {error}") from error
         for index, owner in zip(ai, found, strict=True):
-            owners[index] = owner.decode() if isinstance(owner, bytes) else None
+            owners[index] = _owner_in(owner)
         return owners
+
+
+def _owner_in(stored: object) -> str | None:
+    """The owner in an answer of Redis; none in what is no id."""
+    if isinstance(stored, bytes):
+        with suppress(ValueError):
+            return check_id(stored.decode())
+    return None
 
 
 def _answer(source: Source, event: Sealed, answer: Sequence[bytes | int]) -> Published | LogUnavailableError:

@@ -2,12 +2,16 @@
 
 from typing import Final, NamedTuple
 
+from pydantic import ValidationError
+
 from core.log.errors import UndecodableEntryError
 from core.log.keys import Source
 from pipai_contracts.envelope import Envelope, encode_data
 from pipai_contracts.events import MAX_EVENT_BYTES, SCHEMA_VERSION
 from pipai_contracts.record import Record, StreamId
 from pipai_contracts.upcast import read_event
+
+_MAX_FAULTS: Final = 5
 
 _MAX_OFFSET_DIGITS: Final = 15
 """A longer number was written by another hand, and Lua could not count on from it."""
@@ -48,6 +52,11 @@ def decode(source: Source, entry: Entry) -> Record:
             event=event,
         )
         line = data if version == SCHEMA_VERSION and _is_line(data) else encode_data(event)
+    except ValidationError as error:  # its own words repeat what is in the event, and these go into logs
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:_MAX_FAULTS]
+        )
+        raise UndecodableEntryError(f"{source.key} {entry.stream_id}: {faults}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UndecodableEntryError(f"{source.key} {entry.stream_id}: {error}") from error
     return Record(source.name, entry.stream_id, entry.offset, envelope, line)

@@ -120,6 +120,6 @@ class ForeignGroups:
                 pipe.hset(source.groups, mapping=cast("dict[Any, Any]", moved))
             if gone:
                 pipe.hdel(source.groups, *cast("set[str]", gone))
-            pipe.expire(source.groups, 2 * self._idle_limit)
+            pipe.expire(source.groups, max(2 * self._idle_limit, 60))  # looks are seconds apart
             await pipe.execute()
         return idle

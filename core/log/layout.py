@@ -55,6 +55,10 @@ class Layout(NamedTuple):
         return cls(int(found["old"]), int(to) if to else None, phase)
 
 
+TRUSTED_SECONDS: Final = 1.0
+"""How long who appends goes on without looking at the layout again."""
+
+
 async def check_layout(redis: Redis, keys: Keys) -> None:
     """Check that the deployment has this process's number of partitions; the first process of all writes it down.
 
@@ -66,7 +70,17 @@ async def check_layout(redis: Redis, keys: Keys) -> None:
         pipe.set(keys.layout, str(Layout(keys.partitions)), nx=True)
         pipe.get(keys.layout)
         _, stored = cast("tuple[object, bytes]", await pipe.execute())
-    layout = Layout.parse(stored, keys.layout)
+    require_same(Layout.parse(stored, keys.layout), keys)
+
+
+def require_same(layout: Layout | None, keys: Keys) -> None:
+    """Check that a deployment of this layout can be used with these keys; one without a layout can.
+
+    Raises:
+        LayoutError: it has another number of partitions, or is being repartitioned.
+    """
+    if layout is None:
+        return
     if layout.to is not None:
         raise LayoutError(
             f"the deployment is being repartitioned from {layout.partitions} to {layout.to} partitions: wait until "

@@ -61,8 +61,12 @@ def blocking_client(address: str, block_ms: int) -> Redis:
     return _client(address, socket_timeout=block_ms / 1000 + 5, retry=Retry(NoBackoff(), retries=0))
 
 
+_MAX_CONNECTIONS: Final = 2048
+"""Of one client: each of the four sources of a partition is read by a connection that waits."""
+
+
 def _client(address: str, *, retry: Retry, **options: Any) -> Redis:
-    options |= {"protocol": 2, "socket_connect_timeout": 2}
+    options |= {"protocol": 2, "socket_connect_timeout": 2, "max_connections": _MAX_CONNECTIONS}
     where = parse_address(address)
     if where.shape == "cluster":
         return _cluster_client(where, retry, options)

@@ -74,9 +74,10 @@ def parse_address(address: str) -> RedisAddress:
 
 
 def safe_address(address: str) -> str:
-    """The address without user, password and query, for logs and tables."""
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    """The address without user, password and query, for logs and tables; its scheme alone where these are unclear."""
+    scheme, _, rest = address.partition("://")
+    where, _, query = rest.partition("?")
+    return f"{scheme}://" if "@" in query else f"{scheme}://{where.rpartition('@')[2]}"
 
 
 def _node(host: str, port: int) -> tuple[str, int]:

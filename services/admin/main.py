@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from core.log.errors import LogError
 from core.log.keys import Keys
-from core.log.layout import check_layout
+from core.log.layout import load_layout, require_same
 from core.runtime.redis import command_client, safe_address
 from core.runtime.settings import Settings
 from services.admin.command import REFUSED, Command, Deployment, RefusedError
@@ -54,7 +54,7 @@ async def _carry_out(command: Command, settings: Settings, chosen: argparse.Name
     deployment = Deployment(settings, redis, Keys(settings.key_prefix, settings.stream_partitions))
     try:
         if command.guarded:
-            await check_layout(redis, deployment.keys)
+            require_same(await load_layout(redis, deployment.keys), deployment.keys)
         return await command.carry_out(deployment, chosen)
     except RefusedError as error:
         sys.stderr.write(f"{error}\n")

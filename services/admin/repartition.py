@@ -16,7 +16,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from core.log.keys import Keys
-from core.log.layout import Layout, Phase, change_layout, load_layout
+from core.log.layout import TRUSTED_SECONDS, Layout, Phase, change_layout, load_layout
 from core.runtime.tasks import running
 from services.admin.command import DONE, Command, Deployment, RefusedError
 from services.admin.move_log import LogMover
@@ -97,6 +97,7 @@ class _Repartition:
             return _end_of_plan(chosen)
         if phase in {None, "copying"}:
             layout = await self._enter(layout, "copying")
+            await asyncio.sleep(_NOTICED_SECONDS)
             await self._copy()
             layout = await self._enter(layout, "deleting")
         if layout is not None and layout.phase == "deleting":
@@ -163,6 +164,9 @@ async def _alone(redis: Redis, keys: Keys) -> AsyncGenerator[None]:
     finally:
         await redis.delete(keys.repartitioning)
 
+
+_NOTICED_SECONDS: Final = 2 * TRUSTED_SECONDS
+"""After these every process that still appends has seen that the layout changes, and refuses to."""
 
 REPARTITION: Final = Command(
     "repartition",

@@ -1,6 +1,7 @@
 """Many events in one request: each is taken or refused by itself."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -32,6 +33,8 @@ ROOM: Final = 4 * MAX_BATCH_BYTES
 
 SLICE: Final = 2 * MAX_PER_CALL
 """Events that are checked and sent together. Between two slices it is the turn of others."""
+
+_TURN_SECONDS: Final = 0.02
 
 Read = Callable[[object, str], Item]
 
@@ -95,7 +98,7 @@ class _Batch:
         sending: asyncio.Task[None] | None = None
         try:
             for start in range(0, len(values), SLICE):
-                events = self._check(values, start)
+                events = await self._check(values, start)
                 if sending is not None:
                     await sending
                 sending = asyncio.create_task(self._send(events))
@@ -111,15 +114,19 @@ class _Batch:
         found = Counter(outcome["status"] for outcome in self.outcomes)
         return {status: found[status] for status in Counts.model_fields}
 
-    def _check(self, values: Sequence[object], start: int) -> dict[int, Sealed]:
-        """The slice's events by index; what is none is refused."""
+    async def _check(self, values: Sequence[object], start: int) -> dict[int, Sealed]:
+        """The slice's events by index; what is none is refused. Large ones take long, so others have turns between."""
         events: dict[int, Sealed] = {}
+        began = time.perf_counter()
         for index in range(start, min(start + SLICE, len(values))):
             try:
                 events[index] = self._seal(values[index], index)
             except ProblemError as error:
                 self._refuse(index, "invalid", error)
                 REJECTED_EVENTS.labels(reason_of(error)).inc()
+            if time.perf_counter() - began > _TURN_SECONDS:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
         return events
 
     def _seal(self, value: object, index: int) -> Sealed:

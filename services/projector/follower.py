@@ -22,6 +22,9 @@ from services.projector.turns import Turns
 
 _CONSUMER_PENDING: Final = 100
 
+_PORTION_BYTES: Final = 4 * 1024 * 1024
+"""About how much data is folded at once."""
+
 log = get_logger()
 
 
@@ -90,7 +93,10 @@ class Follower:
             reached = await self._load_reached()
             fresh = [entry for entry in entries if entry.stream_id > reached.stream_id]
             if _follows(reached, fresh):
-                await self._hand_over(fresh, began, delivered=entries)
+                *portions, last = _portions(fresh)
+                for portion in portions:
+                    await self._hand_over(portion, began)
+                await self._hand_over(last, began, delivered=entries)
                 if self._waits_for is not None:
                     await self._acknowledge(entries)
                 return
@@ -142,10 +148,11 @@ class Follower:
             if _misses_some(reached, entries) and await self._is_overtaken(reached):
                 continue
             await self._note_loss(reached, entries)
-            taken = await self._hand_over(entries, began, read_before=True)
-            count += taken
-            if taken < len(entries):
-                return count
+            for portion in _portions(entries):
+                taken = await self._hand_over(portion, began, read_before=True)
+                count += taken
+                if taken < len(portion):
+                    return count
 
     async def _hand_over(
         self, entries: Sequence[Entry], began: float, *, delivered: Sequence[Entry] = (), read_before: bool = False
@@ -288,6 +295,20 @@ class Follower:
             if len(pending) < _CONSUMER_PENDING:
                 return
             start = pending[-1][0].decode()
+
+
+def _portions(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
+    """The entries in portions of about `_PORTION_BYTES`: folded views are several times as large as their events."""
+    portions: list[list[Entry]] = [[]]
+    size = 0
+    for entry in entries:
+        grows = len(entry.fields.get(b"data", b""))
+        if portions[-1] and size + grows > _PORTION_BYTES:
+            portions.append([])
+            size = 0
+        portions[-1].append(entry)
+        size += grows
+    return [*portions]
 
 
 def consumer_name(source: Source) -> str:

@@ -25,6 +25,12 @@ async def any_deployment(redis_url: str, key_prefix: str, request: pytest.Fixtur
         yield deployment
 
 
+@pytest.fixture(autouse=True)
+def noticed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing appends while a test repartitions, so nobody has to notice it."""
+    monkeypatch.setattr("services.admin.repartition._NOTICED_SECONDS", 0)
+
+
 @pytest.fixture
 def admin(redis_url: str, key_prefix: str, monkeypatch: pytest.MonkeyPatch) -> Admin:
     """The program on this test's deployment; in a thread, because it has an event loop of its own."""

@@ -99,3 +99,14 @@ def test_an_event_of_exactly_the_largest_size_is_taken_and_one_byte_more_is_not(
 def test_text_that_utf8_cannot_write_is_refused() -> None:
     with pytest.raises(EventTooLargeError, match="cannot be written as JSON"):
         encode_data(WorkflowProgress(workflow_id="w", step="s", progress=1, metadata={"x": "\ud800"}))
+
+
+@pytest.mark.parametrize("result", [[[]] * 10_000, {"a": {str(number): 1 for number in range(10_000)}}, [1] * 10_000])
+def test_more_values_than_a_process_should_hold_are_refused(result: Any) -> None:
+    """86,000 empty lists fit into 256 KiB, and take a hundred times that in memory."""
+    with pytest.raises(ValidationError, match="10000 values"):
+        WorkflowProgress(workflow_id="w", step="s", progress=1, result=result)
+
+
+def test_as_many_values_as_may_be_are_taken() -> None:
+    assert WorkflowProgress(workflow_id="w", step="s", progress=1, result=[1] * 9_999).result == [1] * 9_999

@@ -255,3 +255,29 @@ async def test_each_event_id_of_a_topic_is_appended_once(
 
     assert sum(not one.duplicate for one in published) == len(set(sent))
     assert len({one.stream_id for one in published}) == len(set(sent))
+
+
+async def test_a_process_that_was_forgotten_while_the_deployment_was_repartitioned_appends_no_more(
+    appender: Appender, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its events would be acknowledged, and go where nobody reads any more."""
+    await appender.append([step(1).envelope("e1")])
+    await redis.set(keys.layout, "partitions=4")
+    monkeypatch.setattr("core.log.append.TRUSTED_SECONDS", 0)
+
+    with pytest.raises(LogUnavailableError, match="4"):
+        await appender.append([step(2).envelope("e2")])
+
+    assert await redis.xlen(keys.source("workflow:progress", 0).key) == 1
+
+
+@pytest.mark.parametrize("broken", [b"\xff", b"a\nb", b""])
+async def test_an_owner_that_is_no_id_keeps_no_ai_event_out(
+    appender: Appender, redis: Redis, keys: Keys, broken: bytes
+) -> None:
+    event = ai("a").envelope("e1")
+    await redis.set(keys.source("workflow:progress", 0).owner(event.topic), broken, ex=60)
+
+    [published] = await appender.append([event])
+
+    assert published.offset == 1

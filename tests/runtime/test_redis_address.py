@@ -61,6 +61,8 @@ def test_settings_refuse_it_at_start_and_do_not_repeat_it(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("address", "safe"),
     [
+        ("redis://:sec/ret@h:1/0", "redis://h:1/0"),
+        ("redis+sentinel://h:1/main?sentinel_password=p@ss", "redis+sentinel://"),
         ("rediss://ada:hush@a:1/2?ssl_ca_certs=/x", "rediss://a:1/2"),
         ("redis+cluster://:hush@a:1,b:2", "redis+cluster://a:1,b:2"),
         ("redis+sentinel://:hush@a:1,b:2/main/3?sentinel_password=hush", "redis+sentinel://a:1,b:2/main/3"),
