@@ -50,27 +50,34 @@ def parse_address(address: str) -> RedisAddress:
     Raises:
         RedisAddressError: it is none of these.
     """
-    parts = urlsplit(address)
-    shape = _SHAPES.get(parts.scheme)
+    scheme, netloc, path, asked = _parts(address)
+    shape = _SHAPES.get(scheme)
     if shape is None:
-        raise RedisAddressError(f"REDIS_URL begins with {parts.scheme}://; it can be {', '.join(sorted(_SHAPES))}")
+        raise RedisAddressError(f"REDIS_URL begins with {scheme}://; it can be {', '.join(sorted(_SHAPES))}")
     if shape == "single":
         return RedisAddress(shape, (), "", {}, {})
-    login, _, hosts = parts.netloc.rpartition("@")
+    login, _, hosts = netloc.rpartition("@")
     nodes = tuple(_node(host, _PORTS[shape]) for host in hosts.split(","))
-    service, _, db = parts.path.strip("/").partition("/")
+    service, _, db = path.strip("/").partition("/")
     if shape == "cluster" and service.strip("0"):
         raise RedisAddressError("REDIS_URL names a database, and a Cluster has only 0: leave the path out")
     if shape == "sentinel" and not service:
         raise RedisAddressError("REDIS_URL lacks the service the sentinels watch: redis+sentinel://host:port/service")
-    query = parse_qsl(parts.query)
-    netloc = f"{login}@_" if login else "_"
+    query = parse_qsl(asked)
     own = [(name, value) for name, value in query if name not in _OF_SENTINELS]
-    scheme = parts.scheme.partition("+")[0]
-    options = _options(urlunsplit((scheme, netloc, f"/{db}" if db else "", urlencode(own), "")))
+    one = f"{login}@_" if login else "_"
+    options = _options(urlunsplit((scheme.partition("+")[0], one, f"/{db}" if db else "", urlencode(own), "")))
     tls = {name: value for name, value in options.items() if name.startswith("ssl")}
     sentinel = {_OF_SENTINELS[name]: value for name, value in query if name in _OF_SENTINELS}
     return RedisAddress(shape, nodes, service, options, {**tls, **sentinel})
+
+
+def _parts(address: str) -> tuple[str, str, str, str]:
+    """Scheme, user and hosts, path and query. Python's own splitting refuses some lists of hosts, by its version."""
+    scheme, _, rest = address.partition("://")
+    rest, _, query = rest.partition("?")
+    netloc, slash, path = rest.partition("/")
+    return scheme.lower(), netloc, slash + path, query
 
 
 def safe_address(address: str) -> str:
