@@ -89,7 +89,7 @@ def require_same(layout: Layout | None, keys: Keys) -> None:
     if layout.partitions != keys.partitions:
         raise LayoutError(
             f"STREAM_PARTITIONS is {keys.partitions} here, but the deployment has {layout.partitions}: set it to "
-            f"{layout.partitions}, or stop every service and run: pipai-admin repartition --to {keys.partitions}"
+            f"{layout.partitions}, or stop every service and run: pipai-admin repartition --to {keys.partitions} --yes"
         )
 
 

@@ -50,7 +50,7 @@ async def _rebuild_one(comparer: Comparer, topic: Topic, *, dry_run: bool) -> Ou
         if comparison.unverifiable is not None:
             sys.stderr.write(f"{topic.path} is left alone: {comparison.unverifiable}\n")
             return "unverifiable"
-        if not comparison.differences:
+        if comparison.expired or not comparison.differences:
             return "same"
         if dry_run or await comparer.replacer.replace(comparison.live, comparison.fresh):
             sys.stdout.write(f"{topic.path}: {', '.join(sorted({one.path for one in comparison.differences}))}\n")

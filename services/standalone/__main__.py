@@ -21,7 +21,14 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="./run")
     commands = parser.add_subparsers(dest="command", required=True)
     up_parser = commands.add_parser("up")
-    up_parser.add_argument("--projectors", type=int, default=1, choices=range(1, MOST_PROJECTORS + 1), metavar="N")
+    up_parser.add_argument(
+        "--projectors",
+        type=int,
+        default=1,
+        choices=range(1, MOST_PROJECTORS + 1),
+        metavar="N",
+        help="projectors that share the partitions",
+    )
     commands.add_parser("status")
     commands.add_parser("settings")
     logs_parser = commands.add_parser("logs")
