@@ -1,28 +1,17 @@
 """A deployment to administer, and the program as an operator runs it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from services.admin.main import main
-from tests.projector.conftest import Deployment, deployed
+from tests.projector.conftest import any_deployment, deployment
+
+__all__ = ["any_deployment", "deployment"]
 
 Admin = Callable[..., Awaitable[int]]
 """Runs ``pipai-admin`` with these arguments and returns its exit code."""
-
-
-@pytest.fixture
-async def deployment(redis_url: str, key_prefix: str) -> AsyncIterator[Deployment]:
-    async with deployed(redis_url, key_prefix) as deployment:
-        yield deployment
-
-
-@pytest.fixture(params=[1, 4], ids=["1 partition", "4 partitions"])
-async def any_deployment(redis_url: str, key_prefix: str, request: pytest.FixtureRequest) -> AsyncIterator[Deployment]:
-    """With one partition, and with four."""
-    async with deployed(redis_url, key_prefix, request.param) as deployment:
-        yield deployment
 
 
 @pytest.fixture(autouse=True)

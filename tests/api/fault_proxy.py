@@ -67,7 +67,7 @@ class FaultProxy:
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(*self._target)
-        passing = [asyncio.create_task(self._pass(reader, back)), asyncio.create_task(self._pass(there, writer))]
+        passing = [asyncio.create_task(self._pass(reader, back)), asyncio.create_task(self._answer(there, writer))]
         try:
             await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -75,6 +75,10 @@ class FaultProxy:
                 task.cancel()
             await asyncio.gather(*passing, return_exceptions=True)
             back.close()
+
+    async def _answer(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        """Pass the replies on."""
+        await self._pass(source, sink)
 
     async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(65536):

@@ -13,17 +13,6 @@ class RoughProxy(FaultProxy):
     delay = 0.0
     random = Random()
 
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(*self._target)
-        passing = [asyncio.create_task(self._pass(reader, back)), asyncio.create_task(self._answer(there, writer))]
-        try:
-            await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in passing:
-                task.cancel()
-            await asyncio.gather(*passing, return_exceptions=True)
-            back.close()
-
     async def _answer(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(65536):
             await asyncio.sleep(self.delay)
