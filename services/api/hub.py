@@ -117,8 +117,8 @@ class Hub:
                 if partition not in self._positions:
                     await check_layout(self._redis, self._keys)
                     self._positions[partition] = await self._end(partition)
-                    # Who joined meanwhile may have missed what came before this end.
-                    self._signal_partition(partition, "lost")
+                    # Who joined meanwhile may have missed what came before this end; the store has it.
+                    self._signal_partition(partition, "began")
                 await self._read(partition)
             except Exception as error:  # noqa: BLE001 - whatever it is: a reader that ends would end all delivery
                 self._went_away(partition, error)

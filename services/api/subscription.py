@@ -6,8 +6,9 @@ from typing import Final, Literal
 
 from services.api.changes import Change
 
-Signal = Literal["lost", "slow", "degraded", "recovered", "shutdown"]
-"""What a viewer must be told beside events: positions jump (lost, slow); Redis went away or came back; the end."""
+Signal = Literal["began", "lost", "slow", "degraded", "recovered", "shutdown"]
+"""What a viewer must be told beside events: the hub follows only from here (began); positions jump (lost, slow); Redis
+went away or came back; the end."""
 
 MAX_WAITING: Final = 1_000
 """Changes that wait for one viewer. One that does not read in time gets the state instead of the history."""

@@ -45,7 +45,7 @@ _LINGER_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 1.0
 """Until the state is asked for again after the store did not answer."""
 
-Doubt = Literal["epoch", "lost", "slow", "recovered"]
+Doubt = Literal["began", "epoch", "lost", "slow", "recovered"]
 """Why the viewer may have missed something."""
 
 log = get_logger()
@@ -177,7 +177,7 @@ class Viewer:
                 return [item]
             case Change():
                 return await self._pass_on(item, place)
-            case "lost" | "slow":
+            case "began" | "lost" | "slow":
                 return await self._settle(item, place)
             case "degraded":
                 return [self._error("degraded", "The event store cannot be reached; events arrive late.")]
@@ -219,7 +219,7 @@ class Viewer:
 
     async def _frames_after(self, doubt: Doubt, snapshot: Snapshot, cursor: Cursor) -> list[bytes]:
         match doubt:
-            case "recovered":
+            case "began" | "recovered":
                 return [frame async for frame in self._beyond(snapshot, cursor)]
             case "slow":
                 return [self._reset(snapshot, doubt)]

@@ -1,6 +1,8 @@
 """Redis goes away, hangs, and comes back: viewers are told, and then get what they missed."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import cast
 
 import pytest
@@ -23,8 +25,11 @@ async def _told(stream: Stream, code: str) -> None:
     assert (frame.data["code"], frame.data["retryable"]) == (code, True)
 
 
-async def _ready(api: Api) -> bool:
-    return (await api.client.get("/readyz")).status_code == 200
+@asynccontextmanager
+async def following(api: Api) -> AsyncGenerator[None]:
+    """From when the api follows the change feed: an outage before that has nobody told of its end."""
+    await wait_until(api.ready)
+    yield
 
 
 async def test_viewers_stay_through_a_restart_of_redis_and_miss_nothing(
@@ -47,7 +52,7 @@ async def test_viewers_stay_through_a_restart_of_redis_and_miss_nothing(
         await _told(stream, "recovered")
         await producer.progress("w", 2)
         assert (await stream.next()).pos == 2
-        await wait_until(lambda: _ready(api))
+        await wait_until(api.ready)
         assert (await api.client.get("/stream/health")).status_code == 200
 
 
@@ -69,6 +74,7 @@ async def test_what_happened_meanwhile_comes_after_recovered(
     await producer.progress("quiet", 1)
     async with (
         serve(redis_url=proxy.url) as api,
+        following(api),
         api.watching("/stream/workflow/w") as stream,
         api.watching("/stream/workflow/quiet") as quiet,
     ):
@@ -94,7 +100,7 @@ async def test_a_change_feed_trimmed_during_the_outage_costs_nobody_an_event(
     serve: Serve, producer: Producer, proxy: FaultProxy
 ) -> None:
     """The viewer's own feed still has them."""
-    async with serve(redis_url=proxy.url) as api, api.watching("/stream/workflow/w") as stream:
+    async with serve(redis_url=proxy.url) as api, following(api), api.watching("/stream/workflow/w") as stream:
         await stream.next()
         await proxy.cut()
         await _told(stream, "degraded")
@@ -106,11 +112,30 @@ async def test_a_change_feed_trimmed_during_the_outage_costs_nobody_an_event(
         assert [(await stream.next()).pos for _ in range(5)] == [1, 2, 3, 4, 5]
 
 
+async def test_who_joins_before_the_api_follows_gets_the_events_and_no_reset(
+    serve: Serve, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = asyncio.Event()
+
+    async def answer_late(*_: object) -> None:
+        await published.wait()
+
+    monkeypatch.setattr(hub, "check_layout", answer_late)
+    monkeypatch.setattr(hub, "_LAYOUT_SECONDS", 0.05)
+    async with serve() as api, api.watching("/stream/workflow/w") as stream:
+        await stream.next()
+        await producer.progress("w", 1, 2)
+        published.set()
+        await wait_until(api.ready)
+        await producer.progress("w", 3)
+        assert [(await stream.next()).pos for _ in range(3)] == [1, 2, 3]
+
+
 @pytest.mark.usefixtures("brief_farewell")
 async def test_a_run_that_ended_during_the_outage_ends_the_stream(
     serve: Serve, producer: Producer, proxy: FaultProxy
 ) -> None:
-    async with serve(redis_url=proxy.url) as api, api.watching("/stream/workflow/w") as stream:
+    async with serve(redis_url=proxy.url) as api, following(api), api.watching("/stream/workflow/w") as stream:
         await stream.next()
         await proxy.cut()
         await _told(stream, "degraded")
@@ -129,7 +154,7 @@ async def test_new_viewers_are_refused_in_time_when_redis_hangs(
 ) -> None:
     monkeypatch.setattr(hub, "_SNAPSHOT_SECONDS", 0.5)
     async with serve(redis_url=proxy.url) as api:
-        await wait_until(lambda: _ready(api))
+        await wait_until(api.ready)
         proxy.hold()
         began = asyncio.get_running_loop().time()
         answer = await api.client.get("/stream/workflow/w")
@@ -142,11 +167,11 @@ async def test_it_starts_without_redis_and_serves_when_it_is_there(
     serve: Serve, own_redis: Server, key_prefix: str
 ) -> None:
     async with serve(redis_url=own_redis.address) as api:
-        assert not await _ready(api)
+        assert not await api.ready()
         assert (await api.client.get("/livez")).status_code == 200
         assert (await api.client.get("/stream/workflow/w")).status_code == 503
         own_redis.start()
-        await wait_until(lambda: _ready(api))
+        await wait_until(api.ready)
         async with (
             projecting(own_redis.address, key_prefix),
             producing(own_redis.address, key_prefix) as producer,

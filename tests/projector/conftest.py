@@ -68,9 +68,11 @@ class Deployment:
         return await assert_views_are_a_fresh_fold(self.redis, self.keys)
 
     async def settled_without(self, *parked: Published) -> None:
-        """As `settled`, for a log some of whose events could not be folded: those are in no view."""
+        """As `settled`, for a log of one partition with progress that could not be folded: it is in no view."""
         await wait_until(lambda: is_projected(self.redis, self.keys), message="not everything was projected")
-        await assert_views_are_a_fresh_fold(self.redis, self.keys, without={one.stream_id for one in parked})
+        await assert_views_are_a_fresh_fold(
+            self.redis, self.keys, without={(self.source().name, one.stream_id) for one in parked}
+        )
 
     async def view(self, kind: str, resource_id: str) -> AnyView:
         """The view of a topic as it is stored now."""

@@ -129,11 +129,13 @@ async def test_redriving_everything_while_events_come_and_fail(any_deployment: D
     assert await letters(deployment) == []
 
 
-async def ever_parked(deployment: Deployment) -> set[str]:
-    """The stream ids of all events that were parked, redriven or not."""
-    redis, keys = deployment.redis, deployment.keys
-    found = [await redis.zrange(keys.parked(source), 0, -1) for source in keys.sources()]
-    return {stream_id.decode() for stream_ids in cast("list[list[bytes]]", found) for stream_id in stream_ids}
+async def ever_parked(deployment: Deployment) -> set[tuple[str, str]]:
+    """Source and stream id of all events that were parked, redriven or not."""
+    parked: set[tuple[str, str]] = set()
+    for source in deployment.keys.sources():
+        stream_ids = cast("list[bytes]", await deployment.redis.zrange(deployment.keys.parked(source), 0, -1))
+        parked |= {(source.name, stream_id.decode()) for stream_id in stream_ids}
+    return parked
 
 
 async def test_letters_that_are_pushed_out_are_counted(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
