@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic_core import PydanticSerializationError, to_json
 
 from pipai_contracts.events import MAX_EVENT_BYTES, SCHEMA_VERSION, AnyEvent
+from pipai_contracts.frozen import Frozen
 from pipai_contracts.ids import DEFAULT_TENANT, ResourceId, Tenant, Topic
 from pipai_contracts.times import Timestamp
 
@@ -14,14 +15,14 @@ class EventTooLargeError(ValueError):
     """The event's data is larger than 256 KiB of JSON."""
 
 
-class Envelope(BaseModel):
+class Envelope(Frozen):
     """One event on its way into the log.
 
     ``event_id`` is unique within the topic; ``user_id`` is who owns the topic, when the producer said so;
     ``time`` is when it happened, as the producer tells it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     event_id: ResourceId
     v: Annotated[int, Field(ge=1)] = SCHEMA_VERSION

@@ -44,19 +44,16 @@ def _check_json(value: Any) -> Any:
         count += len(level)
         if count > MAX_VALUES:
             raise ValueError(f"has more than {MAX_VALUES} values")
+        if depth > MAX_DEPTH and any(isinstance(item, dict | list) for item in level):
+            raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
         following: list[Any] = []
         for item in level:
-            match item:
-                case float() if not math.isfinite(item):
-                    raise ValueError("has a number that is too large or not a number")
-                case dict() | list() if depth > MAX_DEPTH:
-                    raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
-                case dict():
-                    following.extend(cast("dict[str, Any]", item).values())
-                case list():
-                    following.extend(cast("list[Any]", item))
-                case _:
-                    pass
+            if isinstance(item, dict):
+                following.extend(cast("dict[str, Any]", item).values())
+            elif isinstance(item, list):
+                following.extend(cast("list[Any]", item))
+            elif isinstance(item, float) and not math.isfinite(item):
+                raise ValueError("has a number that is too large or not a number")
         level = following
     return value
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, NamedTuple, get_args
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, StringConstraints, TypeAdapter
 
 Kind = Literal["workflow", "file", "user"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -26,6 +26,8 @@ def check_id(value: str) -> str:
 
 ResourceId = Annotated[str, AfterValidator(check_id)]
 Tenant = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+check_tenant = TypeAdapter[str](Tenant).validate_python
+"""Returns its argument when that is a `Tenant`; raises pydantic.ValidationError else."""
 
 
 class Topic(NamedTuple):

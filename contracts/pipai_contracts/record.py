@@ -1,6 +1,5 @@
 """An event as it stands in the log, and the position that says where."""
 
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from pipai_contracts.envelope import Envelope
@@ -43,9 +42,8 @@ class StreamId(NamedTuple):
 BEGINNING = StreamId(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """An event of the log.
+class Record(NamedTuple):
+    """An event of the log, made by `of`.
 
     ``source`` names the source stream partition, ``offset`` counts 1, 2, 3 … in it. ``envelope.user_id`` is the
     topic's owner, filled in at append; ``data`` the event's JSON on one line. ``topics`` are those whose views hear of
@@ -57,9 +55,11 @@ class Record:
     offset: int
     envelope: Envelope
     data: bytes
-    topics: tuple[Topic, ...] = field(init=False)
+    topics: tuple[Topic, ...]
 
-    def __post_init__(self) -> None:
-        own, user_id = self.envelope.topic, self.envelope.user_id
+    @classmethod
+    def of(cls, source: str, stream_id: StreamId, offset: int, envelope: Envelope, data: bytes) -> "Record":
+        """The event with the topics that hear of it."""
+        own, user_id = envelope.topic, envelope.user_id
         topics = (own,) if user_id is None or own.kind == "user" else (own, Topic(own.tenant, "user", user_id))
-        object.__setattr__(self, "topics", topics)
+        return cls(source, stream_id, offset, envelope, data, topics)

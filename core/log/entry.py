@@ -8,7 +8,9 @@ from core.log.errors import UndecodableEntryError
 from core.log.keys import Source
 from pipai_contracts.envelope import Envelope, encode_data
 from pipai_contracts.events import MAX_EVENT_BYTES, SCHEMA_VERSION
+from pipai_contracts.ids import check_id, check_tenant
 from pipai_contracts.record import Record, StreamId
+from pipai_contracts.times import normalize_time
 from pipai_contracts.upcast import read_event
 
 _MAX_FAULTS: Final = 5
@@ -42,13 +44,13 @@ def decode(source: Source, entry: Entry) -> Record:
         version = int(fields[b"v"])
         data = fields[b"data"]
         event = read_event(fields[b"type"].decode(), version, data)
-        envelope = Envelope(
-            event_id=fields[b"id"].decode(),
+        envelope = Envelope.of_valid(
+            event_id=check_id(fields[b"id"].decode()),
             v=version,
-            tenant=fields[b"tenant"].decode(),
-            user_id=fields[b"user"].decode() or None,
-            run_id=fields[b"run"].decode() or None,
-            time=fields[b"time"].decode(),
+            tenant=check_tenant(fields[b"tenant"].decode()),
+            user_id=check_id(fields[b"user"].decode()) if fields[b"user"] else None,
+            run_id=check_id(fields[b"run"].decode()) if fields[b"run"] else None,
+            time=normalize_time(fields[b"time"].decode()),
             event=event,
         )
         line = data if version == SCHEMA_VERSION and _is_line(data) else encode_data(event)
@@ -59,7 +61,7 @@ def decode(source: Source, entry: Entry) -> Record:
         raise UndecodableEntryError(f"{source.key} {entry.stream_id}: {faults}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UndecodableEntryError(f"{source.key} {entry.stream_id}: {error}") from error
-    return Record(source.name, entry.stream_id, entry.offset, envelope, line)
+    return Record.of(source.name, entry.stream_id, entry.offset, envelope, line)
 
 
 def _is_line(data: bytes) -> bool:

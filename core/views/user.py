@@ -153,25 +153,23 @@ def _in_line(known: RunState | None, run_id: str | None) -> tuple[str | None, st
 
 def _place(part: SourceState, key: str, run: RunState) -> SourceState:
     """The run put last among the active or the ended; what is over the bound is forgotten."""
-    active, ended, counts = _without(part.active, key), _without(part.ended, key), part.counts
-    if run.status in TERMINAL:
-        ended = _with_last(ended, key, run, MAX_ENDED)
-        counts = counts.changed(**{run.status: getattr(counts, run.status) + 1})
-    else:
-        active = _with_last(active, key, run, MAX_LISTED)
-    return part.changed(active=active, ended=ended, counts=counts, updated=max(part.updated, run.updated))
+    updated = max(part.updated, run.updated)
+    if run.status not in TERMINAL:
+        active = _with_last(part.active, key, run, MAX_LISTED)
+        return part.changed(active=active, ended=_without(part.ended, key), updated=updated)
+    counts = part.counts.changed(**{run.status: getattr(part.counts, run.status) + 1})
+    ended = _with_last(part.ended, key, run, MAX_ENDED)
+    return part.changed(active=_without(part.active, key), ended=ended, counts=counts, updated=updated)
 
 
 def _without(runs: dict[str, RunState], key: str) -> dict[str, RunState]:
-    if key not in runs:
-        return runs
-    others = dict(runs)
-    del others[key]
-    return others
+    return {other: run for other, run in runs.items() if other != key} if key in runs else runs
 
 
 def _with_last(runs: dict[str, RunState], key: str, run: RunState, bound: int) -> dict[str, RunState]:
-    latest = {**runs, key: run}
+    latest = runs.copy()
+    latest.pop(key, None)
+    latest[key] = run
     while len(latest) > bound:
         del latest[next(iter(latest))]
     return latest

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
-from typing import Any, Final, cast
+from typing import Final
 
 from faststream import AckPolicy
 from faststream.redis import RedisBroker, StreamSub
-from faststream.redis.annotations import RedisStreamMessage
 from faststream.redis.subscriber.usecases.basic import LogicSubscriber
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
@@ -19,7 +19,8 @@ from core.runtime.logs import get_logger
 from core.runtime.tasks import end, running
 from core.views.errors import CommitError
 from pipai_contracts.record import StreamId
-from services.projector import metrics
+from services.projector import deliveries, metrics
+from services.projector.deliveries import Deliveries
 from services.projector.follower import Follower, consumer_name
 from services.projector.retention import Retention
 from services.projector.turns import Turns
@@ -59,6 +60,7 @@ class Partition:
         self._batch = batch
         self._block_ms = block_ms
         self._subscribers: dict[Follower, LogicSubscriber] = {}
+        self._deliveries: dict[Follower, Deliveries] = {}
         self.caught_up = False
         """Whether what was there at the beginning is projected, and every source is subscribed to."""
 
@@ -127,9 +129,15 @@ class Partition:
             )
             # persistent=False: the broker would keep every subscriber there ever was.
             subscriber = self._broker.subscriber(
-                stream=stream, ack_policy=AckPolicy.MANUAL, no_reply=True, persistent=False
+                stream=stream,
+                parser=deliveries.parse,
+                decoder=deliveries.decode,
+                ack_policy=AckPolicy.MANUAL,
+                no_reply=True,
+                persistent=False,
             )
-            subscriber(_handler(follower))
+            self._deliveries[follower] = Deliveries(partial(_take, follower))
+            subscriber(self._deliveries[follower].handle)
             self._subscribers[follower] = subscriber
         if not self._subscribers[follower].running:
             await self._subscribers[follower].start()
@@ -138,9 +146,11 @@ class Partition:
         subscribers = list(self._subscribers.values())
         reading = [task for subscriber in subscribers for task in subscriber.tasks]
         await asyncio.gather(*(subscriber.stop() for subscriber in subscribers))
-        await self._turns.end()
         await end(reading)  # FastStream does not wait for them: they would open connections nobody closes
+        await asyncio.gather(*(begun.end() for begun in self._deliveries.values()))
+        await self._turns.end()
         self._subscribers.clear()
+        self._deliveries.clear()
 
     async def _revive(self, follower: Follower) -> None:
         """Make a destroyed group again and start the subscriber that stopped over it."""
@@ -179,20 +189,9 @@ async def create_group(redis: Redis, source: Source) -> None:
             raise
 
 
-def _handler(follower: Follower) -> Any:
-    """What FastStream calls with each batch."""
-
-    async def take(message: RedisStreamMessage) -> None:
-        try:
-            await follower.begin(_entries(message))
-        except (RedisError, CommitError) as error:
-            # Not acknowledged: the watch reads these events from the log.
-            log.warning("stream batch not projected", stream=follower.source.key, error=str(error))
-
-    return take
-
-
-def _entries(message: RedisStreamMessage) -> list[Entry]:
-    raw = cast("dict[str, Any]", message.raw_message)
-    pairs = zip(raw["message_ids"], raw["data"], strict=True)
-    return [Entry(StreamId.parse(stream_id), fields) for stream_id, fields in pairs if fields]
+async def _take(follower: Follower, entries: Sequence[Entry]) -> None:
+    try:
+        await follower.begin(entries)
+    except (RedisError, CommitError) as error:
+        # Not acknowledged: the watch reads these events from the log.
+        log.warning("stream batch not projected", stream=follower.source.key, error=str(error))

@@ -11,7 +11,7 @@ class ProjectorSettings(Settings):
     """What only projectors need."""
 
     metrics_port: MetricsPort = 9410
-    projector_batch: Annotated[int, Field(description="Events a projector takes at once.", ge=1, le=1000)] = 500
+    projector_batch: Annotated[int, Field(description="Events a projector takes at once.", ge=1, le=5000)] = 2000
     lease_seconds: Annotated[
         float,
         Field(

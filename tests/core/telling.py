@@ -81,4 +81,4 @@ def records(told: Sequence[Told], *, start: int = 1) -> list[Record]:
 def _record(keys: Keys, told: Told, number: int) -> Record:
     envelope = told.envelope(f"e{number}", number)
     source = keys.source_of(told.event.type, envelope.topic).name
-    return Record(source, StreamId(number, 0), number, envelope, encode_data(told.event))
+    return Record.of(source, StreamId(number, 0), number, envelope, encode_data(told.event))

@@ -1,7 +1,6 @@
 """The state of a user under another number of partitions is what it would be, had there always been so many."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -16,7 +15,7 @@ from tests.projector.random_run import random_run
 def under(keys: Keys, told: Sequence[Record]) -> list[Record]:
     """The events in the sources of a layout."""
     return [
-        replace(record, source=keys.source_of(record.envelope.event.type, record.envelope.topic).name)
+        record._replace(source=keys.source_of(record.envelope.event.type, record.envelope.topic).name)
         for record in told
     ]
 

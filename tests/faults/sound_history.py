@@ -55,7 +55,7 @@ def sound_history() -> list[AnyHappening]:
         place = {"stream": source.key, "stream_id": stream_id, "offset": number + 1}
         history.append(Answered.model_validate({"at": number, "op": number, "outcome": "ok", **place}))
         data = wire(told, number)
-        record = Record(source.name, StreamId(number + 1, 0), number + 1, envelope, encode_data(told.event))
+        record = Record.of(source.name, StreamId(number + 1, 0), number + 1, envelope, encode_data(told.event))
         for topic in topics_of(envelope):
             pos = positions[topic.path] = positions.get(topic.path, 0) + 1
             change += 1

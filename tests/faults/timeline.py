@@ -72,7 +72,7 @@ class Timeline:
             return None
         envelope = publication.envelope
         source = self.source(publication).name
-        return Record(source, StreamId.parse(applied.stream_id), 0, envelope, encode_data(envelope.event))
+        return Record.of(source, StreamId.parse(applied.stream_id), 0, envelope, encode_data(envelope.event))
 
 
 def event_of(event: str, data: str) -> Event:
@@ -84,7 +84,7 @@ def event_of(event: str, data: str) -> Event:
 
 def topics_of(envelope: Envelope) -> Sequence[Topic]:
     """The topics whose views the event belongs in."""
-    return Record("", StreamId(0, 0), 0, envelope, b"").topics
+    return Record.of("", StreamId(0, 0), 0, envelope, b"").topics
 
 
 def timeline(history: Sequence[AnyHappening], keys: Keys) -> Timeline:

@@ -105,7 +105,7 @@ class RedisModel:
         self._clock += 1
         log.offset += 1
         place = StreamId(self._clock, 0), log.offset
-        record = Record(source, *place, envelope, encode_data(envelope.event))
+        record = Record.of(source, *place, envelope, encode_data(envelope.event))
         log.records.append(record)
         log.seen[envelope.topic, envelope.event_id] = place
         self.appended.append(record)
