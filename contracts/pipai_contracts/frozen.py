@@ -19,8 +19,8 @@ class Frozen(BaseModel):
         return self._made({**self.__dict__, **changes}, self.__pydantic_fields_set__)
 
     @classmethod
-    def of_valid(cls, **fields: Any) -> Self:
-        """An instance with these fields, all of which must be given. They are not validated: the caller has done it."""
+    def of_valid(cls, fields: dict[str, Any]) -> Self:
+        """An instance with these fields, which are all it has. They are not validated: the caller has done it."""
         return cls._made(fields, set(fields))
 
     @classmethod

@@ -1,13 +1,13 @@
 """Stream entries and the events in them."""
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
 from core.log.errors import UndecodableEntryError
 from core.log.keys import Source
 from pipai_contracts.envelope import Envelope, encode_data
-from pipai_contracts.events import MAX_EVENT_BYTES, SCHEMA_VERSION
+from pipai_contracts.events import MAX_EVENT_BYTES, SCHEMA_VERSION, AnyEvent
 from pipai_contracts.ids import check_id, check_tenant
 from pipai_contracts.record import Record, StreamId
 from pipai_contracts.times import normalize_time
@@ -17,6 +17,9 @@ _MAX_FAULTS: Final = 5
 
 _MAX_OFFSET_DIGITS: Final = 15
 """A longer number was written by another hand, and Lua could not count on from it."""
+
+
+_IDS: Final = ("event_id", "user_id", "run_id")
 
 
 class Entry(NamedTuple):
@@ -44,15 +47,7 @@ def decode(source: Source, entry: Entry) -> Record:
         version = int(fields[b"v"])
         data = fields[b"data"]
         event = read_event(fields[b"type"].decode(), version, data)
-        envelope = Envelope.of_valid(
-            event_id=check_id(fields[b"id"].decode()),
-            v=version,
-            tenant=check_tenant(fields[b"tenant"].decode()),
-            user_id=check_id(fields[b"user"].decode()) if fields[b"user"] else None,
-            run_id=check_id(fields[b"run"].decode()) if fields[b"run"] else None,
-            time=normalize_time(fields[b"time"].decode()),
-            event=event,
-        )
+        envelope = _envelope(fields, version, event)
         line = data if version == SCHEMA_VERSION and _is_line(data) else encode_data(event)
     except ValidationError as error:  # its own words repeat what is in the event, and these go into logs
         faults = "; ".join(
@@ -62,6 +57,28 @@ def decode(source: Source, entry: Entry) -> Record:
     except (ValueError, KeyError, TypeError) as error:
         raise UndecodableEntryError(f"{source.key} {entry.stream_id}: {error}") from error
     return Record.of(source.name, entry.stream_id, entry.offset, envelope, line)
+
+
+def _envelope(fields: dict[bytes, bytes], version: int, event: AnyEvent) -> Envelope:
+    """The envelope of an event, checked field by field: that takes half the time the model takes for all at once."""
+    told: dict[str, Any] = {
+        "event_id": fields[b"id"].decode(),
+        "v": version,
+        "tenant": fields[b"tenant"].decode(),
+        "user_id": fields[b"user"].decode() or None,
+        "run_id": fields[b"run"].decode() or None,
+        "time": fields[b"time"].decode(),
+        "event": event,
+    }
+    try:
+        told["time"] = normalize_time(told["time"])
+        check_tenant(told["tenant"])
+        for name in _IDS:
+            if told[name] is not None:
+                check_id(told[name])
+    except ValueError:
+        return Envelope.model_validate(told)  # which says of what field it is
+    return Envelope.of_valid(told)
 
 
 def _is_line(data: bytes) -> bool:

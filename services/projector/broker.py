@@ -85,7 +85,10 @@ class _StreamBroker(RedisBroker):
     def __init__(self, address: str, block_ms: int) -> None:
         self._make_client = lambda: PatientReader(blocking_client(address, block_ms))
         super().__init__(
-            "redis://unused", specification_url=safe_address(address), logger=logging.getLogger("faststream")
+            "redis://unused",
+            specification_url=safe_address(address),
+            logger=logging.getLogger("faststream"),
+            apply_types=False,  # our one handler takes what is decoded; injection would cost more than a small batch
         )
 
     def _make_connection_state(self, connection_options: dict[str, Any], kwargs: dict[str, Any]) -> "_Connection":

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Final
 
 from faststream import AckPolicy
-from faststream.redis import RedisBroker, StreamSub
+from faststream.redis import RedisBroker
 from faststream.redis.subscriber.usecases.basic import LogicSubscriber
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
@@ -20,7 +20,7 @@ from core.runtime.tasks import end, running
 from core.views.errors import CommitError
 from pipai_contracts.record import StreamId
 from services.projector import deliveries, metrics
-from services.projector.deliveries import Deliveries
+from services.projector.deliveries import BatchesOf, Deliveries
 from services.projector.follower import Follower, consumer_name
 from services.projector.retention import Retention
 from services.projector.turns import Turns
@@ -119,7 +119,7 @@ class Partition:
         Groups are made by us, from the first event on: FastStream would make them from now on.
         """
         if follower not in self._subscribers:
-            stream = StreamSub(
+            stream = BatchesOf(
                 follower.source.key,
                 group=GROUP,
                 consumer=consumer_name(follower.source),

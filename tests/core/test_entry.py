@@ -71,6 +71,15 @@ def test_an_entry_that_is_no_event_of_this_build_is_refused(changed: dict[str, b
         decode(SOURCE, _entry(**changed))
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [("id", b"", "event_id"), ("user", b"a\nb", "user_id"), ("tenant", b"a:b", "tenant"), ("time", b"now", "time")],
+)
+def test_the_refusal_names_the_field(field: str, value: bytes, named: str) -> None:
+    with pytest.raises(UndecodableEntryError, match=rf"5-1: {named}: "):
+        decode(SOURCE, _entry(**{field: value}))
+
+
 def test_an_event_of_a_newer_build_has_to_wait() -> None:
     with pytest.raises(NewerVersionError, match="version 2"):
         decode(SOURCE, _entry(v=b"2", data=b"in a form nobody knows yet"))

@@ -3,17 +3,16 @@
 import asyncio
 from collections.abc import Sequence
 
-from faststream.redis.message import RedisBatchStreamMessage
-
 from core.log.entry import Entry
 from core.views.store import MAX_EVENTS_PER_COMMIT, commit_calls
 from core.views.stored import FeedEntry, Update, unheard_of
 from pipai_contracts.ids import Topic
-from services.projector.deliveries import Deliveries, parse
+from services.projector.deliveries import Deliveries, decode, parse
 
 
-def batch(number: int) -> RedisBatchStreamMessage:
-    return parse({"message_ids": [f"{number}-0".encode()], "data": [{b"id": b"x"}]})
+async def batch(number: int) -> list[Entry]:
+    read = {"message_ids": [f"{number}-0".encode(), b"9-9"], "data": [{b"id": b"x"}, {}]}
+    return await decode(await parse(read))
 
 
 async def test_the_next_batch_is_asked_for_while_this_one_is_taken_and_waits_for_it() -> None:
@@ -25,8 +24,8 @@ async def test_the_next_batch_is_asked_for_while_this_one_is_taken_and_waits_for
         taken.append(entries[0].stream_id.milliseconds)
 
     deliveries = Deliveries(take)
-    await deliveries.handle(batch(1))  # returns, though the batch is not taken yet: FastStream reads on
-    second = asyncio.ensure_future(deliveries.handle(batch(2)))
+    await deliveries.handle(await batch(1))  # returns, though the batch is not taken yet: FastStream reads on
+    second = asyncio.ensure_future(deliveries.handle(await batch(2)))
     await asyncio.sleep(0)
     assert not second.done()
     go_on.release()
