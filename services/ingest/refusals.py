@@ -90,10 +90,33 @@ def invalid_field(where: str, what: str) -> ProblemError:
     )
 
 
+def key_reused() -> ProblemError:
+    """422: the request's Idempotency-Key came with another body before."""
+    what = "came with another body; repeat that one unchanged, or send what is new, or missing, under another key"
+    return ProblemError(
+        422,
+        "key-reused",
+        "The Idempotency-Key stands for another request",
+        f"header.idempotency-key: {what}",
+        errors=[FieldProblem(where="header.idempotency-key", what=what)],
+    )
+
+
 def too_large(where: str, what: str) -> ProblemError:
     """413: the request has more bytes than are taken."""
     return ProblemError(
         413, "too-large", "Too large", f"{where}: {what}", errors=[FieldProblem(where=where, what=what)]
+    )
+
+
+def too_slow() -> ProblemError:
+    """408: the rest of the body did not come; nothing of it was looked at."""
+    return ProblemError(
+        408,
+        "too-slow",
+        "The body did not come",
+        "body: its rest did not come in time, and nothing of the request was stored. Send it again.",
+        headers={"Connection": "close"},  # what may still come of the body would be taken for the next request
     )
 
 
