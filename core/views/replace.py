@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 from pydantic_core import to_json
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from core.log.keys import Keys, partition_of
 from core.runtime.lua import load_script
@@ -29,6 +30,10 @@ class MovingViewError(Exception):
     """The view was committed again and again while it was being looked at."""
 
 
+class MisfitViewError(Exception):
+    """A key of the view, or of its partition, is of the wrong type; a projector makes it anew with its next event."""
+
+
 class ViewReplacer:
     """Looks at live views, and replaces them."""
 
@@ -45,10 +50,16 @@ class ViewReplacer:
 
         Raises:
             MovingViewError: it is committed too often to be caught.
+            MisfitViewError: there is something else in its place.
             redis.exceptions.RedisError: Redis did not answer.
         """
         for _ in range(_CURRENT_TRIES):
-            version, feed, checkpoints, generation = await self._look_around(topic)
+            try:
+                version, feed, checkpoints, generation = await self._look_around(topic)
+            except ResponseError as error:
+                if "WRONGTYPE" not in str(error):
+                    raise
+                raise MisfitViewError(topic.path) from error
             stored = (await self._store.load([topic])).get(topic)
             if stored is not None and version and not stored.version:
                 stored = None  # a field of it is missing

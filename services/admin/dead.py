@@ -15,6 +15,7 @@ from core.log.letters import Letters, place_of
 from core.log.redrive import Outcome, Settled, Settler
 from pipai_contracts.dead_letters import DeadLetter, LetterFilter
 from services.admin.command import DONE, FOUND, Command, Deployment, RefusedError
+from services.admin.words import counted, plain
 
 _PAGE: Final = 200
 _LISTED: Final = 100
@@ -109,9 +110,9 @@ async def _show(deployment: Deployment, chosen: Namespace) -> int:
         return DONE
     told = letter.model_dump(include={"stream_id", "parked", "attempts", "error", "redriven_from"}, exclude_none=True)
     sys.stdout.write(f"{place_of(letter)}\n")
-    sys.stdout.writelines(f"{name}: {_plain(str(value))}\n" for name, value in told.items())
+    sys.stdout.writelines(f"{name}: {plain(str(value))}\n" for name, value in told.items())
     sys.stdout.write("event:\n")
-    sys.stdout.writelines(f"  {_plain(name)}: {_plain(value)}\n" for name, value in (letter.fields or {}).items())
+    sys.stdout.writelines(f"  {plain(name)}: {plain(value)}\n" for name, value in (letter.fields or {}).items())
     return DONE
 
 
@@ -123,7 +124,7 @@ async def _settle(deployment: Deployment, chosen: Namespace) -> int:
         raise RefusedError("say which letters: their places, or a filter like --source, or --all")
     word = _DONE_WORD[chosen.action]
     if chosen.all and not chosen.yes:
-        raise RefusedError(f"{await letters.count(wanted)} letters would be {word}; add --yes to do it")
+        raise RefusedError(f"{counted(await letters.count(wanted), 'letter')} would be {word}; add --yes to do it")
     settler = Settler(deployment.redis, deployment.keys, owner_ttl=deployment.settings.view_ttl)
     try:
         if chosen.places:
@@ -199,10 +200,5 @@ def _row(place: str, parked: str, tried: str, event_type: str, topic: str, error
 
 
 def _cut(text: str) -> str:
-    plain = _plain(text)
-    return plain if len(plain) <= _MAX_CELL else plain[: _MAX_CELL - 1] + "…"
-
-
-def _plain(text: str) -> str:
-    """On one line, and without what could command a terminal."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    cell = plain(text)
+    return cell if len(cell) <= _MAX_CELL else cell[: _MAX_CELL - 1] + "…"

@@ -7,17 +7,17 @@ from pydantic_core import to_json
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from core.log.keys import SOURCES, Keys
+from core.log.keys import SOURCES, Keys, log_and_view_keys
 from core.log.scan import keys_beginning
 from core.log.staging import placed, staged, staged_starts
 from core.views.folds import decode_state, render
 from pipai_contracts.ids import Topic
 from services.admin.command import RefusedError
 from services.admin.compare import viewed_topics
+from services.admin.foreign import ForeignKeys
 from services.admin.progress import Progress
 
 _PAGE: Final = 500
-_VIEW_DATA: Final = ("view", "feed", "staged-feed", "changes", "checkpoint", "generation", "replid")
 
 
 async def check_staged(redis: Redis, old: Keys, new: Keys, progress: Progress) -> None:
@@ -34,7 +34,7 @@ async def check_staged(redis: Redis, old: Keys, new: Keys, progress: Progress) -
                 f"{stream} has {before} entries, and {after} were copied: something was appended meanwhile; "
                 f"stop it, then run this again. Nothing was deleted."
             )
-    async for topic in viewed_topics(redis, old):
+    async for topic in viewed_topics(redis, old, ForeignKeys()):
         await _check_view(redis, old, new, topic)
         progress.step()
 
@@ -66,12 +66,10 @@ async def drop_staged(redis: Redis, prefix: str) -> None:
 
 async def delete_old(redis: Redis, prefix: str) -> None:
     """Delete the log and the views of the old layout, whatever it was: all the staged keys are there."""
-    for source in SOURCES:
-        await redis.unlink(f"{prefix}:{source}")
-        for start in (f"{prefix}:{source}:{{", f"{{{prefix}:{source}}}:"):
-            await _delete(redis, keys_beginning(redis, start))
-    for name in _VIEW_DATA:
-        await _delete(redis, keys_beginning(redis, f"{prefix}:{name}:{{"))
+    names, starts = log_and_view_keys(prefix)
+    await _unlink(redis, names)
+    for start in starts:
+        await _delete(redis, keys_beginning(redis, start))
 
 
 async def place_staged(redis: Redis, prefix: str) -> None:

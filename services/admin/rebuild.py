@@ -7,10 +7,10 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from typing import Final, Literal
 
-from core.views.replace import MovingViewError
+from core.views.replace import MisfitViewError, MovingViewError
 from pipai_contracts.ids import Topic
 from services.admin.command import DONE, FOUND, Command, Deployment
-from services.admin.compare import Comparer
+from services.admin.compare import MISFIT, Comparer
 from services.admin.progress import Progress
 from services.admin.selection import add_selection, selection_of
 
@@ -47,6 +47,9 @@ async def _rebuild_one(comparer: Comparer, topic: Topic, *, dry_run: bool) -> Ou
             comparison = await comparer.compare(topic)
         except MovingViewError:
             continue
+        except MisfitViewError:
+            sys.stderr.write(f"{topic.path} is left alone: {MISFIT}\n")
+            return "unverifiable"
         if comparison.unverifiable is not None:
             sys.stderr.write(f"{topic.path} is left alone: {comparison.unverifiable}\n")
             return "unverifiable"
