@@ -48,6 +48,17 @@ class NewerVersionError(Exception):
     """The event was written by a newer build than this one: it is well, and has to wait for an upgrade."""
 
 
+def is_newer(version: str) -> bool:
+    """Whether the text is a version that only newer builds can read."""
+    digits = len(str(MAX_VERSION))
+    return (
+        version.isascii()
+        and version.isdecimal()
+        and len(version) <= digits
+        and (SCHEMA_VERSION < int(version) <= MAX_VERSION)
+    )
+
+
 def read_event(event_type: str, version: int, data: bytes) -> AnyEvent:
     """The event of this type whose JSON form ``data`` is, as version ``version`` wrote it.
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from core.log.errors import LogUnavailableError, UnknownLetterError, UnknownSourceError
 from core.log.keys import Source
 from core.log.letters import Letters, place_of
-from core.log.redrive import Outcome, Settled, Settler
+from core.log.redrive import Settled, Settler, Tally
 from pipai_contracts.dead_letters import DeadLetter, LetterFilter
 from services.admin.command import DONE, FOUND, Command, Deployment, RefusedError
 from services.admin.words import counted, plain
@@ -169,21 +169,27 @@ def _place(letters: Letters, place: str) -> tuple[Source, str]:
 
 def _tell(settled: Settled, word: str, *, as_json: bool) -> None:
     if as_json:
-        told = {name: _counts(outcome, word) for name, outcome in settled.by_source.items()}
+        told = {name: _counts(tally, word) for name, tally in settled.by_source.items()}
         sys.stdout.write(json.dumps({**_counts(settled.total, word), "more": settled.more, "sources": told}) + "\n")
         return
-    done, refused, gone = settled.total
+    done, refused, gone, already = settled.total
     sys.stdout.write(f"{done} {word}\n")
+    if already:
+        sys.stdout.write(f"{already} redriven by somebody else just before\n")
     if refused:
-        sys.stdout.write(f"{refused} refused: their events have more fields than can be copied; purge them\n")
+        sys.stdout.write(
+            f"{refused} refused: their events have more fields than can be copied, or a version this build cannot "
+            f"read; purge them\n"
+        )
     if gone:
         sys.stdout.write(f"{gone} not there: redriven, purged or pushed out before\n")
     if settled.more:
         sys.stdout.write("more are left, beyond --limit\n")
 
 
-def _counts(outcome: Outcome, word: str) -> dict[str, int]:
-    return {word: outcome.done, "refused": outcome.refused, "gone": outcome.gone}
+def _counts(tally: Tally, word: str) -> dict[str, int]:
+    counts = {word: tally.done, "refused": tally.refused, "gone": tally.gone}
+    return {**counts, "already": tally.already} if word == "redriven" else counts
 
 
 def _line_of(letter: DeadLetter, *, as_json: bool) -> str:
