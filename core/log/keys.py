@@ -143,9 +143,12 @@ class Keys:
         """Stream: the topic's own ordered history, ids ``<pos>-0``."""
         return f"{self.prefix}:feed:{{{partition_of(topic, self.partitions)}}}:{topic.path}"
 
-    def staged_feed(self, topic: Topic) -> str:
-        """Stream: a feed that is being written to take the place of the topic's."""
-        return f"{self.prefix}:staged-feed:{{{partition_of(topic, self.partitions)}}}:{topic.path}"
+    def staged_feed(self, topic: Topic, name: str) -> str:
+        """Stream: a feed that is being written to take the place of the topic's; ``name`` is that of the try.
+
+        Two who replace one view must not write into each other's.
+        """
+        return f"{self.prefix}:staged-feed:{{{partition_of(topic, self.partitions)}}}:{name}:{topic.path}"
 
     def changes(self, partition: int) -> str:
         """Stream: every feed entry of the partition, ids consecutive; what api processes follow."""
@@ -204,9 +207,9 @@ class Keys:
         return f"{self.prefix}:layout"
 
     @property
-    def repartitioning(self) -> str:
-        """String: which program repartitions the deployment just now."""
-        return f"{self.prefix}:repartitioning"
+    def maintenance(self) -> str:
+        """String: which command changes views or partitions just now, and the name of its run."""
+        return f"{self.prefix}:maintenance"
 
     def is_permanent(self, key: str) -> bool:
         """Whether a key may live without a TTL: there are few of these, and each is bounded."""

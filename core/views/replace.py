@@ -101,33 +101,33 @@ class ViewReplacer:
             redis.exceptions.RedisError: Redis did not answer; the view is the old or the new one, whole.
         """
         topic, keys = fresh.topic, self._keys
-        staged = keys.staged_feed(topic)
         name = f"rebuilt-{secrets.token_hex(8)}"
+        staged = keys.staged_feed(topic, name)
         await self._stage_feed(staged, fresh)
         partition = partition_of(topic, keys.partitions)
-        return bool(
-            await self._replace(
-                keys=[keys.changes(partition), keys.generation(partition), keys.view(topic), keys.feed(topic), staged],
-                args=[
-                    live.generation,
-                    live.version,
-                    name,
-                    CHANGES_LENGTH,
-                    self._ttl,
-                    topic.path,
-                    fresh.pos,
-                    mark_first(fresh.first, name),
-                    to_json({source: str(stream_id) for source, stream_id in fresh.heard.items()}),
-                    encode_state(fresh.state),
-                ],
-            )
+        replaced = await self._replace(
+            keys=[keys.changes(partition), keys.generation(partition), keys.view(topic), keys.feed(topic), staged],
+            args=[
+                live.generation,
+                live.version,
+                name,
+                CHANGES_LENGTH,
+                self._ttl,
+                topic.path,
+                fresh.pos,
+                mark_first(fresh.first, name),
+                to_json({source: str(stream_id) for source, stream_id in fresh.heard.items()}),
+                encode_state(fresh.state),
+            ],
         )
+        if not replaced:
+            await self._redis.unlink(staged)
+        return bool(replaced)
 
     async def _stage_feed(self, staged: str, fresh: Fresh) -> None:
         """Write the feed under a name of its own: the script that puts it in place must not take long."""
         pos = fresh.pos - len(fresh.entries)
         entries = iter(fresh.entries)
-        await self._redis.unlink(staged)
         while page := list(islice(entries, _PAGE)):
             async with self._redis.pipeline(transaction=False) as pipe:
                 for entry in page:

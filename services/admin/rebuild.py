@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from core.views.replace import MisfitViewError, MovingViewError
 from pipai_contracts.ids import Topic
+from services.admin.alone import alone
 from services.admin.command import DONE, FOUND, Command, Deployment
 from services.admin.compare import MISFIT, Comparer
 from services.admin.progress import Progress
@@ -27,6 +28,13 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 async def _rebuild(deployment: Deployment, chosen: Namespace) -> int:
     """Replace every selected view that differs from its log; 1 when the log cannot prove one, or one kept moving."""
+    if chosen.dry_run:
+        return await _rebuild_selected(deployment, chosen)
+    async with alone(deployment.redis, deployment.keys, "rebuild"):
+        return await _rebuild_selected(deployment, chosen)
+
+
+async def _rebuild_selected(deployment: Deployment, chosen: Namespace) -> int:
     comparer = Comparer(deployment.redis, deployment.keys, deployment.settings, selection_of(chosen))
     counts = Counter[Outcome]()
     progress = Progress("views looked at")

@@ -243,7 +243,7 @@ async def test_it_goes_on_after_a_crash_at_any_moment(
             budget.plant(crashing)
             code = await admin("repartition", "--to", "4", "--yes")
         async with deployed(redis_url, key_prefix) as deployment:
-            await deployment.redis.delete(deployment.keys.repartitioning)
+            await deployment.redis.delete(deployment.keys.maintenance)
             layout = await load_layout(deployment.redis, deployment.keys)
         if code == 0:
             break
