@@ -4,8 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from core.log.layout import Layout, change_layout
+from core.log.scan import keys_beginning
 from core.views.rebuild import Fresh
 from core.views.replace import ViewReplacer
 from pipai_contracts.ids import Topic
@@ -81,7 +83,7 @@ async def test_two_who_replace_a_view_at_once_leave_one_whole_view(projected: De
     feed = await projected.store.read_feed(W, after=0, count=1000)
     assert [item.pos for item in feed] == list(range(1, 251))
     await assert_views_are_a_fresh_fold(projected.redis, projected.keys)
-    assert not [key async for key in projected.redis.scan_iter(match=f"{projected.keys.prefix}:staged-feed*")]
+    assert not [key async for key in keys_beginning(projected.redis, f"{projected.keys.prefix}:staged-feed")]
 
 
 async def _folded(deployment: Deployment) -> Fresh:
@@ -98,9 +100,9 @@ async def test_a_repartition_that_lost_its_right_deletes_nothing(
     """It was held up for a minute after its copy; somebody else began one."""
     check = place.check_staged
 
-    async def and_then_sleep(*arguments: Any) -> None:
-        await check(*arguments)
-        await projected.redis.set(projected.keys.maintenance, "repartition another", ex=60)
+    async def and_then_sleep(redis: Redis, *arguments: Any) -> None:
+        await check(redis, *arguments)
+        await redis.set(projected.keys.maintenance, "repartition another", ex=60)
 
     monkeypatch.setattr("services.admin.repartition.check_staged", and_then_sleep)
     assert await admin("repartition", "--to", "4", "--yes") == 2
