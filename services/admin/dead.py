@@ -1,4 +1,4 @@
-"""``pipai-admin dead``: list, show, redrive and purge dead letters."""
+"""``pipai-admin dead``: list, show, redrive and purge dead letters, and park events that hold up their source."""
 
 import argparse
 import json
@@ -15,6 +15,7 @@ from core.log.letters import Letters, place_of
 from core.log.redrive import Settled, Settler, Tally
 from pipai_contracts.dead_letters import DeadLetter, LetterFilter
 from services.admin.command import DONE, FOUND, Command, Deployment, RefusedError
+from services.admin.waiting import list_waiting, park_waiting
 from services.admin.words import counted, plain
 
 _PAGE: Final = 200
@@ -34,7 +35,7 @@ _FILTER: Final = {
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|redrive|purge")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|redrive|purge|waiting|park")
     listing = actions.add_parser("list", help="the letters that fit, oldest first within each source")
     _add_filter(listing)
     listing.add_argument("--limit", type=_count, default=_LISTED, help=f"at most so many; {_LISTED} unless told")
@@ -51,6 +52,11 @@ def _add_arguments(parser: ArgumentParser) -> None:
         action.add_argument("--yes", action="store_true", help="do it, rather than say how many letters it would be")
         action.add_argument("--limit", type=_count, default=_NO_LIMIT, help="at most so many")
         action.add_argument("--json", action="store_true", help="the counts as a JSON object")
+    actions.add_parser("waiting", help="events of a newer build than this one: their sources wait for an upgrade")
+    park = actions.add_parser("park", help="make dead letters of events that wait, so that their sources go on")
+    park.add_argument("places", nargs="*", metavar="place", help="these events, as waiting shows them")
+    park.add_argument("--all", action="store_true", help="every event that waits; needs --yes")
+    park.add_argument("--yes", action="store_true", help="do it, rather than say how many events it would be")
 
 
 def _add_filter(parser: ArgumentParser) -> None:
@@ -74,6 +80,8 @@ async def _carry_out(deployment: Deployment, chosen: Namespace) -> int:
         "show": _show,
         "redrive": _settle,
         "purge": _settle,
+        "waiting": list_waiting,
+        "park": park_waiting,
     }
     try:
         return await actions[chosen.action](deployment, chosen)
@@ -81,7 +89,9 @@ async def _carry_out(deployment: Deployment, chosen: Namespace) -> int:
         raise RefusedError(str(error)) from error
 
 
-DEAD: Final = Command("dead", "List, show, redrive or purge dead letters.", _add_arguments, _carry_out)
+DEAD: Final = Command(
+    "dead", "list, show, redrive or purge dead letters; end waits for a newer build", _add_arguments, _carry_out
+)
 
 
 async def _list(deployment: Deployment, chosen: Namespace) -> int:
