@@ -109,13 +109,18 @@ class ChosenLetters(LetterFilter):
 
 
 class Redriven(BaseModel):
-    """How many letters were appended again; ``refused`` stay where they are, ``gone`` were not there any more."""
+    """How many letters this request had appended again.
+
+    ``refused`` stay where they are: their events cannot be copied, or are of a version this build cannot read.
+    ``already``: another request redrove them in the last ten minutes. ``gone`` were not there any more.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     redriven: int = 0
     refused: int = 0
     gone: int = 0
+    already: int = 0
     more: bool = False
 
 

@@ -5,7 +5,7 @@ has a function here that brings its data to the next, and recorded events that p
 """
 
 from collections.abc import Callable
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, cast
 
 from pydantic_core import SchemaValidator, from_json
 
@@ -28,16 +28,15 @@ Upcaster = Callable[[str, dict[str, Any]], dict[str, Any]]
 UPCASTERS: Final[dict[int, Upcaster]] = {}
 """Version → what brings its data to the version after it. Empty as long as there is only one version."""
 
-_MODELS: Final[tuple[type[Event], ...]] = (
-    WorkflowProgress,
-    AnalysisProgress,
-    AiProgress,
-    Notification,
-    TemporalStatus,
-)
+MODELS: Final[dict[EventType, type[Event]]] = {
+    "workflow_progress": WorkflowProgress,
+    "analysis_progress": AnalysisProgress,
+    "ai_progress": AiProgress,
+    "notification": Notification,
+    "temporal_status": TemporalStatus,
+}
 _VALIDATORS: Final[dict[str, SchemaValidator]] = {
-    name: cast("SchemaValidator", model.__pydantic_validator__)
-    for name, model in zip(get_args(EventType), _MODELS, strict=True)
+    name: cast("SchemaValidator", model.__pydantic_validator__) for name, model in MODELS.items()
 }
 
 
@@ -47,6 +46,17 @@ MAX_VERSION: Final = 10_000
 
 class NewerVersionError(Exception):
     """The event was written by a newer build than this one: it is well, and has to wait for an upgrade."""
+
+
+def is_newer(version: str) -> bool:
+    """Whether the text is a version that only newer builds can read."""
+    digits = len(str(MAX_VERSION))
+    return (
+        version.isascii()
+        and version.isdecimal()
+        and len(version) <= digits
+        and (SCHEMA_VERSION < int(version) <= MAX_VERSION)
+    )
 
 
 def read_event(event_type: str, version: int, data: bytes) -> AnyEvent:

@@ -64,6 +64,29 @@ class Source:
         """
         return f"{self.companion}:seen:{len(topic.path)}:{topic.path}:{event_id}"
 
+    def note_of(self, key: str) -> tuple[Topic, str | None] | None:
+        """Read back what `owner` or `seen` gave: the topic, and the event id `seen` has; None for any other key."""
+        kind, _, rest = key.removeprefix(f"{self.companion}:").partition(":")
+        try:
+            if kind == "owner" and self.owner(Topic.parse(rest)) == key:
+                return Topic.parse(rest), None
+            length, _, text = rest.partition(":")
+            topic, event_id = Topic.parse(text[: int(length)]), text[int(length) + 1 :]
+        except ValueError:
+            return None
+        return (topic, event_id) if kind == "seen" and self.seen(topic, event_id) == key else None
+
+
+_PARTITIONED: Final = ("view", "feed", "staged-feed", "changes", "checkpoint", "generation", "replid")
+"""What `Keys` names per view partition."""
+
+
+def log_and_view_keys(prefix: str) -> tuple[list[str], list[str]]:
+    """The keys of the log and the views, whatever the number of partitions: whole names, and how others begin."""
+    names = [f"{prefix}:{source}" for source in SOURCES]
+    starts = [start for source in SOURCES for start in (f"{prefix}:{source}:{{", f"{{{prefix}:{source}}}:")]
+    return names, [*starts, *(f"{prefix}:{what}:{{" for what in _PARTITIONED)]
+
 
 @lru_cache(maxsize=4096)
 def _source(prefix: str, partitions: int, source: str, partition: int) -> Source:
@@ -96,15 +119,36 @@ class Keys:
 
     def view(self, topic: Topic) -> str:
         """Hash: the view's state, version, position and high-water ids."""
-        return f"{self.prefix}:view:{{{partition_of(topic, self.partitions)}}}:{topic.path}"
+        return f"{self.views}{partition_of(topic, self.partitions)}}}:{topic.path}"
+
+    @property
+    def views(self) -> str:
+        """How the key of every view begins."""
+        return f"{self.prefix}:view:{{"
+
+    def topic_of(self, key: str) -> Topic | None:
+        """Read back what `view` gave; None for a key that is no view of this deployment."""
+        try:
+            topic = Topic.parse(key.partition("}:")[2])
+        except ValueError:
+            return None
+        return topic if self.view(topic) == key else None
+
+    @property
+    def starts(self) -> tuple[str, str]:
+        """How every key of the deployment begins, one way or the other."""
+        return f"{self.prefix}:", f"{{{self.prefix}:"
 
     def feed(self, topic: Topic) -> str:
         """Stream: the topic's own ordered history, ids ``<pos>-0``."""
         return f"{self.prefix}:feed:{{{partition_of(topic, self.partitions)}}}:{topic.path}"
 
-    def staged_feed(self, topic: Topic) -> str:
-        """Stream: a feed that is being written to take the place of the topic's."""
-        return f"{self.prefix}:staged-feed:{{{partition_of(topic, self.partitions)}}}:{topic.path}"
+    def staged_feed(self, topic: Topic, name: str) -> str:
+        """Stream: a feed that is being written to take the place of the topic's; ``name`` is that of the try.
+
+        Two who replace one view must not write into each other's.
+        """
+        return f"{self.prefix}:staged-feed:{{{partition_of(topic, self.partitions)}}}:{name}:{topic.path}"
 
     def changes(self, partition: int) -> str:
         """Stream: every feed entry of the partition, ids consecutive; what api processes follow."""
@@ -167,9 +211,9 @@ class Keys:
         return f"{self.prefix}:layout"
 
     @property
-    def repartitioning(self) -> str:
-        """String: which program repartitions the deployment just now."""
-        return f"{self.prefix}:repartitioning"
+    def maintenance(self) -> str:
+        """String: which command changes views or partitions just now, and the name of its run."""
+        return f"{self.prefix}:maintenance"
 
     def is_permanent(self, key: str) -> bool:
         """Whether a key may live without a TTL: there are few of these, and each is bounded."""

@@ -1,7 +1,9 @@
 """Dealing with dead letters: appending their events again, or deleting them."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from secrets import token_hex
 from typing import Final, NamedTuple, cast
 
 from redis.asyncio import Redis
@@ -16,9 +18,10 @@ from pipai_contracts.dead_letters import DeadLetter, LetterFilter
 from pipai_contracts.events import EventType
 from pipai_contracts.ids import Kind, Topic, check_id
 from pipai_contracts.record import StreamId
+from pipai_contracts.upcast import is_newer
 
 REPEAT_WINDOW: Final = 600
-"""Seconds after which redriving a letter a second time says that it is gone, not where it went."""
+"""Seconds after which redriving a letter a second time says that it is gone, not that it was redriven already."""
 
 _OWNER_KNOWN_BY: Final[dict[Kind, EventType]] = {
     "workflow": "workflow_progress",
@@ -28,30 +31,35 @@ _OWNER_KNOWN_BY: Final[dict[Kind, EventType]] = {
 """The events whose stream remembers who owns a topic of the kind."""
 
 
-class Outcome(NamedTuple):
-    """How many letters were dealt with; ``refused`` are left where they are, ``gone`` were not there any more."""
+class Tally(NamedTuple):
+    """What one call did with its letters.
+
+    ``refused`` are left where they are, ``gone`` were not there any more, ``already`` were redriven by another call
+    within `REPEAT_WINDOW`.
+    """
 
     done: int = 0
     refused: int = 0
     gone: int = 0
+    already: int = 0
 
-    def plus(self, other: "Outcome") -> "Outcome":
+    def plus(self, other: "Tally") -> "Tally":
         """Both together."""
-        return Outcome(self.done + other.done, self.refused + other.refused, self.gone + other.gone)
+        return Tally(*map(sum, zip(self, other, strict=True)))
 
 
 class Settled(NamedTuple):
     """What a filter's letters came to, by source; ``more``: the limit left some of them."""
 
-    by_source: dict[str, Outcome]
+    by_source: dict[str, Tally]
     more: bool
 
     @property
-    def total(self) -> Outcome:
+    def total(self) -> Tally:
         """All sources together."""
-        total = Outcome()
-        for outcome in self.by_source.values():
-            total = total.plus(outcome)
+        total = Tally()
+        for tally in self.by_source.values():
+            total = total.plus(tally)
         return total
 
 
@@ -76,26 +84,26 @@ class Settler:
         """
         return await self._settle(wanted, limit, self._redrive)
 
-    async def redrive_named(self, source: Source, letter_ids: Sequence[str]) -> Outcome:
-        """The same for these letters. Who asks again within `REPEAT_WINDOW` gets the same answer."""
+    async def redrive_named(self, source: Source, letter_ids: Sequence[str]) -> Tally:
+        """The same for these letters."""
         letters = await self._named(source, letter_ids)
-        outcome = Outcome()
+        tally = Tally()
         for start in range(0, len(letters), LETTERS_READ):
-            outcome = outcome.plus(await self._append(source, letters[start : start + LETTERS_READ]))
-        return outcome
+            tally = tally.plus(await self._append(source, letters[start : start + LETTERS_READ]))
+        return tally
 
     async def purge(self, wanted: LetterFilter, *, limit: int) -> Settled:
         """Delete at most ``limit`` letters; their events stay in the log, and in no view."""
         return await self._settle(wanted, limit, self._purge)
 
-    async def purge_named(self, source: Source, letter_ids: Sequence[str]) -> Outcome:
+    async def purge_named(self, source: Source, letter_ids: Sequence[str]) -> Tally:
         """The same for these letters."""
         return await self._delete(source, list(dict.fromkeys(letter_ids)))
 
     async def _settle(
-        self, wanted: LetterFilter, limit: int, deal_with: Callable[[Source, list[DeadLetter]], Awaitable[Outcome]]
+        self, wanted: LetterFilter, limit: int, deal_with: Callable[[Source, list[DeadLetter]], Awaitable[Tally]]
     ) -> Settled:
-        by_source: dict[str, Outcome] = {}
+        by_source: dict[str, Tally] = {}
         left, more = limit, False
         for source in self._letters.sources(wanted.source):
             newest = await self._letters.newest(source)
@@ -103,8 +111,8 @@ class Settler:
                 fitting = [letter for letter in letters if wanted.fits(letter)]
                 chosen = fitting[:left]
                 if chosen:
-                    outcome = await deal_with(source, chosen)
-                    by_source[source.name] = by_source.get(source.name, Outcome()).plus(outcome)
+                    tally = await deal_with(source, chosen)
+                    by_source[source.name] = by_source.get(source.name, Tally()).plus(tally)
                     left -= len(chosen)
                 if len(chosen) < len(fitting):
                     more = True
@@ -113,16 +121,16 @@ class Settler:
                 break
         return Settled(by_source, more)
 
-    async def _purge(self, source: Source, letters: list[DeadLetter]) -> Outcome:
+    async def _purge(self, source: Source, letters: list[DeadLetter]) -> Tally:
         return await self._delete(source, [letter.id for letter in letters])
 
-    async def _delete(self, source: Source, letter_ids: Sequence[str]) -> Outcome:
+    async def _delete(self, source: Source, letter_ids: Sequence[str]) -> Tally:
         key = self._keys.dead(source)
         try:
             deleted = int(await self._redis.xdel(key, *letter_ids))
         except RedisError as error:
             raise LogUnavailableError(f"cannot purge {key}: {error}") from error
-        return Outcome(done=deleted, gone=len(letter_ids) - deleted)
+        return Tally(done=deleted, gone=len(letter_ids) - deleted)
 
     async def _named(self, source: Source, letter_ids: Sequence[str]) -> list[tuple[str, DeadLetter | None]]:
         """The letters in the order of their ids, None for those that are not there."""
@@ -132,26 +140,26 @@ class Settler:
                 letters[letter_id] = await self._letters.find(source, letter_id)
         return list(letters.items())
 
-    async def _redrive(self, source: Source, letters: list[DeadLetter]) -> Outcome:
+    async def _redrive(self, source: Source, letters: list[DeadLetter]) -> Tally:
         return await self._append(source, [(letter.id, letter) for letter in letters])
 
-    async def _append(self, source: Source, letters: Sequence[tuple[str, DeadLetter | None]]) -> Outcome:
+    async def _append(self, source: Source, letters: Sequence[tuple[str, DeadLetter | None]]) -> Tally:
         """Append and delete in one script call; a letter that is not there may have been redriven just before."""
-        narrow = [(name, letter) for name, letter in letters if letter is None or not _is_wide(letter)]
-        owners = await self._owners(source, [letter for _, letter in narrow])
+        fit = [(name, letter) for name, letter in letters if letter is None or not _is_unfit(letter)]
+        owners = await self._owners(source, [letter for _, letter in fit])
         script_keys = [source.key, source.offset, self._keys.dead(source)]
-        script_keys += [self._keys.redriven(source, name) for name, _ in narrow]
-        arguments: list[str | int] = [source.name, self._owner_ttl, REPEAT_WINDOW]
-        for (name, _), (user, owner_key) in zip(narrow, owners, strict=True):
+        script_keys += [self._keys.redriven(source, name) for name, _ in fit]
+        arguments: list[str | int] = [source.name, self._owner_ttl, REPEAT_WINDOW, token_hex(6)]
+        for (name, _), (user, owner_key) in zip(fit, owners, strict=True):
             if user and owner_key:
                 script_keys.append(owner_key)
             arguments += [name, user, len(script_keys) if user and owner_key else 0]
         try:
-            answers = cast("list[list[object]]", await self._script(keys=script_keys, args=arguments))
+            answers = Counter(cast("list[bytes]", await self._script(keys=script_keys, args=arguments)))
         except RedisError as error:
             raise LogUnavailableError(f"cannot append to {source.key}: {error}") from error
-        done = sum(bool(answer) for answer in answers)
-        return Outcome(done, refused=len(letters) - len(narrow), gone=len(answers) - done)
+        refused = len(letters) - len(fit)
+        return Tally(answers[b"done"], refused, answers[b"gone"], answers[b"already"])
 
     async def _owners(self, source: Source, letters: Sequence[DeadLetter | None]) -> list[tuple[str, str]]:
         """For each letter's event whose it is now, and the key beside its own stream that remembers it.
@@ -177,9 +185,14 @@ class Settler:
         return owners
 
 
-def _is_wide(letter: DeadLetter) -> bool:
-    """Whether Redis's Lua could not copy the event: it has more fields than any of ours."""
-    return len(letter.fields or {}) > MAX_FIELDS
+def _is_unfit(letter: DeadLetter) -> bool:
+    """Whether the event must not be appended again.
+
+    Redis's Lua could not copy one with more fields than any of ours; and a source would wait for one of a version
+    this build cannot read, and keep everything after it waiting too.
+    """
+    fields = letter.fields or {}
+    return len(fields) > MAX_FIELDS or is_newer(fields.get("v", ""))
 
 
 def _user_in(letter: DeadLetter) -> str:

@@ -1,6 +1,6 @@
 """Finding keys by how they begin. It looks at every key of the Redis, a few hundred at a time."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final, cast
 
 from redis.asyncio import Redis
@@ -8,9 +8,20 @@ from redis.asyncio import Redis
 _COUNT: Final = 500
 
 
-async def keys_beginning(redis: Redis, start: str) -> AsyncIterator[str]:
-    """The keys that begin with ``start``; while keys come and go, one may be named twice or not at all."""
+async def keys_beginning(
+    redis: Redis, start: str, *, foreign: Callable[[bytes], None] | None = None
+) -> AsyncIterator[str]:
+    """The keys that begin with ``start``; while keys come and go, one may be named twice or not at all.
+
+    A key that is no UTF-8 is none of ours: it is left out, and told to ``foreign``.
+    """
     pattern = "".join(f"\\{character}" if character in "*?[]^\\" else character for character in start)
     found = cast("AsyncIterator[bytes]", redis.scan_iter(match=f"{pattern}*", count=_COUNT))
     async for key in found:
-        yield key.decode()
+        try:
+            name = key.decode()
+        except UnicodeDecodeError:
+            if foreign is not None:
+                foreign(key)
+            continue
+        yield name

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from core.log.keys import Keys
+
 _MARK: Final = "staged:"
 
 
@@ -19,4 +21,5 @@ def placed(name: str) -> str:
 
 def staged_starts(prefix: str) -> tuple[str, str]:
     """How the staged names of a deployment begin."""
-    return f"{_MARK}{prefix}:", f"{_MARK}{{{prefix}:"
+    one, other = Keys(prefix).starts
+    return f"{_MARK}{one}", f"{_MARK}{other}"

@@ -33,8 +33,8 @@ class Fresh:
     """The view of a topic, folded from the log in the order of the stream ids.
 
     ``pos`` counts the events taken in, ``heard`` has the newest per source, ``oldest`` the oldest per source;
-    ``entries`` are the last ``feed_length`` entries of the feed. ``gone``: an event known to be the topic's could not
-    be read any more.
+    ``entries`` are the last ``feed_length`` entries of the feed. ``lacks`` says which events known to
+    be the topic's could not be read, if any.
     """
 
     def __init__(self, topic: Topic, feed_length: int) -> None:
@@ -44,7 +44,7 @@ class Fresh:
         self.heard: dict[str, StreamId] = {}
         self.oldest: dict[str, StreamId] = {}
         self.entries: deque[FeedEntry] = deque(maxlen=feed_length)
-        self.gone = False
+        self.lacks: str | None = None
 
     @property
     def first(self) -> StreamId:
@@ -138,8 +138,8 @@ def why_unverifiable(live: Live, fresh: Fresh, log: Mapping[str, LogState]) -> s
       that began anew after it was deleted does not know what came before). And the log has at least as many events as
       the view counts: an event of another source may be older than the first one, and gone.
     """
-    if fresh.gone:
-        return "events of it were trimmed meanwhile"
+    if fresh.lacks is not None:
+        return fresh.lacks
     for name, state in log.items():
         if live.reached.get(name, BEGINNING) > state.newest:
             return f"its view heard of events that {name} does not have any more"

@@ -1,23 +1,21 @@
 """Folding views again from what the log still has."""
 
 import secrets
-from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from redis.asyncio import Redis
 
-from core.log.dead import DeadLetters
-from core.log.entry import Entry, decode
+from core.log.entry import decode
 from core.log.errors import UndecodableEntryError
-from core.log.keys import Keys, Source
-from core.log.read import read_entries
+from core.log.keys import Keys
+from core.log.replay import LogReader
 from core.views.checkpoints import Checkpoints
 from core.views.project import fold_batch
 from core.views.store import MAX_VIEWS_PER_COMMIT, ViewStore
 from core.views.stored import Stored, unheard_of
 from pipai_contracts.ids import Topic
-from pipai_contracts.record import BEGINNING, Record, StreamId
+from pipai_contracts.record import BEGINNING, Record
 from pipai_contracts.upcast import NewerVersionError
 
 _PAGE: Final = 200
@@ -27,11 +25,10 @@ class Refolder:
     """Makes views of one deployment again that are gone."""
 
     def __init__(self, redis: Redis, keys: Keys, store: ViewStore) -> None:
-        self._redis = redis
         self._keys = keys
         self._store = store
         self._checkpoints = Checkpoints(redis, keys)
-        self._dead = DeadLetters(redis, keys)
+        self._log = LogReader(redis, keys)
 
     async def refold(self, partition: int, generation: int, topics: Sequence[Topic]) -> int:
         """Fold the events up to the checkpoints into these views, which have none yet; returns how many events.
@@ -71,29 +68,12 @@ class Refolder:
     async def _records(self, topics: dict[Topic, Stored]) -> AsyncGenerator[Record]:
         """The events of these topics, from every source, in the order of their stream ids."""
         upto = {source: (await self._checkpoints.load(source)).stream_id for source in self._keys.sources()}
-        heads: dict[Source, deque[Entry]] = {}
-        for source, end in upto.items():
-            await self._fill(heads, source, BEGINNING, end)
-        while heads:
-            source = min(heads, key=lambda source: heads[source][0].stream_id)
-            entry = heads[source].popleft()
-            if not heads[source]:
-                await self._fill(heads, source, entry.stream_id, upto[source])
+        async for source, entry, parked in self._log.read_together(upto):
+            if parked:
+                continue
             try:
                 record = decode(source, entry)
             except (UndecodableEntryError, NewerVersionError):
                 continue  # it was parked when it came, or projected by a newer build
             if any(topic in topics for topic in record.topics):
                 yield record
-
-    async def _fill(self, heads: dict[Source, deque[Entry]], source: Source, after: StreamId, upto: StreamId) -> None:
-        heads.pop(source, None)
-        while after < upto and source not in heads:
-            entries = await read_entries(self._redis, source, after=after, upto=upto, count=_PAGE)
-            if not entries:
-                return
-            after = entries[-1].stream_id
-            parked = await self._dead.parked_among(source, entries)
-            kept = [entry for entry in entries if entry.stream_id not in parked]
-            if kept:
-                heads[source] = deque(kept)

@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 from pydantic_core import to_json
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from core.log.keys import Keys, partition_of
 from core.runtime.lua import load_script
@@ -29,6 +30,10 @@ class MovingViewError(Exception):
     """The view was committed again and again while it was being looked at."""
 
 
+class MisfitViewError(Exception):
+    """A key of the view, or of its partition, is of the wrong type; a projector makes it anew with its next event."""
+
+
 class ViewReplacer:
     """Looks at live views, and replaces them."""
 
@@ -45,10 +50,16 @@ class ViewReplacer:
 
         Raises:
             MovingViewError: it is committed too often to be caught.
+            MisfitViewError: there is something else in its place.
             redis.exceptions.RedisError: Redis did not answer.
         """
         for _ in range(_CURRENT_TRIES):
-            version, feed, checkpoints, generation = await self._look_around(topic)
+            try:
+                version, feed, checkpoints, generation = await self._look_around(topic)
+            except ResponseError as error:
+                if "WRONGTYPE" not in str(error):
+                    raise
+                raise MisfitViewError(topic.path) from error
             stored = (await self._store.load([topic])).get(topic)
             if stored is not None and version and not stored.version:
                 stored = None  # a field of it is missing
@@ -90,33 +101,33 @@ class ViewReplacer:
             redis.exceptions.RedisError: Redis did not answer; the view is the old or the new one, whole.
         """
         topic, keys = fresh.topic, self._keys
-        staged = keys.staged_feed(topic)
         name = f"rebuilt-{secrets.token_hex(8)}"
+        staged = keys.staged_feed(topic, name)
         await self._stage_feed(staged, fresh)
         partition = partition_of(topic, keys.partitions)
-        return bool(
-            await self._replace(
-                keys=[keys.changes(partition), keys.generation(partition), keys.view(topic), keys.feed(topic), staged],
-                args=[
-                    live.generation,
-                    live.version,
-                    name,
-                    CHANGES_LENGTH,
-                    self._ttl,
-                    topic.path,
-                    fresh.pos,
-                    mark_first(fresh.first, name),
-                    to_json({source: str(stream_id) for source, stream_id in fresh.heard.items()}),
-                    encode_state(fresh.state),
-                ],
-            )
+        replaced = await self._replace(
+            keys=[keys.changes(partition), keys.generation(partition), keys.view(topic), keys.feed(topic), staged],
+            args=[
+                live.generation,
+                live.version,
+                name,
+                CHANGES_LENGTH,
+                self._ttl,
+                topic.path,
+                fresh.pos,
+                mark_first(fresh.first, name),
+                to_json({source: str(stream_id) for source, stream_id in fresh.heard.items()}),
+                encode_state(fresh.state),
+            ],
         )
+        if not replaced:
+            await self._redis.unlink(staged)
+        return bool(replaced)
 
     async def _stage_feed(self, staged: str, fresh: Fresh) -> None:
         """Write the feed under a name of its own: the script that puts it in place must not take long."""
         pos = fresh.pos - len(fresh.entries)
         entries = iter(fresh.entries)
-        await self._redis.unlink(staged)
         while page := list(islice(entries, _PAGE)):
             async with self._redis.pipeline(transaction=False) as pipe:
                 for entry in page:

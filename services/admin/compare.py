@@ -8,7 +8,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from core.log.keys import Keys, partition_of
+from core.log.keys import Keys
 from core.log.scan import keys_beginning
 from core.runtime.redis import ask_holder
 from core.runtime.settings import Settings
@@ -16,8 +16,13 @@ from core.views.rebuild import Difference, Fresh, Live, differences, why_unverif
 from core.views.replace import ViewReplacer
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING
+from services.admin.command import RefusedError
+from services.admin.foreign import ForeignKeys
 from services.admin.index import LogIndex
 from services.admin.selection import Selection
+
+MISFIT: Final = "one of its keys is of the wrong type: the next event of it has that made anew"
+"""Why a view cannot be looked at."""
 
 _SETTLE_TRIES: Final = 20
 """Looks at a view whose latest commit has no checkpoint yet, until it is taken as it is: its projector is dead."""
@@ -52,15 +57,22 @@ class Comparer:
         self.replacer = ViewReplacer(redis, keys, feed_length=length, ttl=settings.view_ttl)
 
     async def topics(self) -> AsyncIterator[Topic]:
-        """The selected topics: those in the log, then those that only have a view."""
+        """The selected topics: those in the log, then those that only have a view.
+
+        Raises:
+            RefusedError: the one that was selected is neither.
+        """
         await self._index.read_projected()
-        if self._selection.topic is not None:
-            yield self._selection.topic
-            return
         logged = set(self._index.topics)
+        only = self._selection.topic
+        if only is not None:
+            if only not in logged and not await self._redis.exists(self._keys.view(only)):
+                raise RefusedError(f"no such topic: {only.path} has no view, and no event that was projected")
+            yield only
+            return
         for topic in sorted(logged):
             yield topic
-        async for topic in viewed_topics(self._redis, self._keys):
+        async for topic in viewed_topics(self._redis, self._keys, ForeignKeys()):
             if self._selection.wants(topic) and topic not in logged:
                 yield topic
 
@@ -69,6 +81,7 @@ class Comparer:
 
         Raises:
             MovingViewError: the view is committed too often to be caught.
+            MisfitViewError: there is something else in its place.
             redis.exceptions.RedisError: Redis did not answer.
         """
         live = await self.replacer.look(topic)
@@ -90,14 +103,11 @@ class Comparer:
         return max(fresh.heard.values(), default=BEGINNING).milliseconds / 1000 + self._ttl < seconds
 
 
-async def viewed_topics(redis: Redis, keys: Keys) -> AsyncIterator[Topic]:
+async def viewed_topics(redis: Redis, keys: Keys, foreign: ForeignKeys) -> AsyncIterator[Topic]:
     """The topics that have a view; while views come and go, one may be named twice or not at all."""
-    start = f"{keys.prefix}:view:{{"
-    async for key in keys_beginning(redis, start):
-        partition, _, path = key[len(start) :].partition("}:")
-        try:
-            topic = Topic.parse(path)
-        except ValueError:
-            continue
-        if partition == str(partition_of(topic, keys.partitions)):
+    async for key in keys_beginning(redis, keys.views, foreign=foreign.note):
+        topic = keys.topic_of(key)
+        if topic is None:
+            foreign.note(key.encode())
+        else:
             yield topic

@@ -1,4 +1,4 @@
-"""``pipai-admin dead``: list, show, redrive and purge dead letters."""
+"""``pipai-admin dead``: list, show, redrive and purge dead letters, and park events that hold up their source."""
 
 import argparse
 import json
@@ -12,9 +12,11 @@ from pydantic import ValidationError
 from core.log.errors import LogUnavailableError, UnknownLetterError, UnknownSourceError
 from core.log.keys import Source
 from core.log.letters import Letters, place_of
-from core.log.redrive import Outcome, Settled, Settler
+from core.log.redrive import Settled, Settler, Tally
 from pipai_contracts.dead_letters import DeadLetter, LetterFilter
 from services.admin.command import DONE, FOUND, Command, Deployment, RefusedError
+from services.admin.waiting import list_waiting, park_waiting
+from services.admin.words import counted, plain
 
 _PAGE: Final = 200
 _LISTED: Final = 100
@@ -33,7 +35,7 @@ _FILTER: Final = {
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|redrive|purge")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|redrive|purge|waiting|park")
     listing = actions.add_parser("list", help="the letters that fit, oldest first within each source")
     _add_filter(listing)
     listing.add_argument("--limit", type=_count, default=_LISTED, help=f"at most so many; {_LISTED} unless told")
@@ -50,6 +52,11 @@ def _add_arguments(parser: ArgumentParser) -> None:
         action.add_argument("--yes", action="store_true", help="do it, rather than say how many letters it would be")
         action.add_argument("--limit", type=_count, default=_NO_LIMIT, help="at most so many")
         action.add_argument("--json", action="store_true", help="the counts as a JSON object")
+    actions.add_parser("waiting", help="events of a newer build than this one: their sources wait for an upgrade")
+    park = actions.add_parser("park", help="make dead letters of events that wait, so that their sources go on")
+    park.add_argument("places", nargs="*", metavar="place", help="these events, as waiting shows them")
+    park.add_argument("--all", action="store_true", help="every event that waits; needs --yes")
+    park.add_argument("--yes", action="store_true", help="do it, rather than say how many events it would be")
 
 
 def _add_filter(parser: ArgumentParser) -> None:
@@ -73,6 +80,8 @@ async def _carry_out(deployment: Deployment, chosen: Namespace) -> int:
         "show": _show,
         "redrive": _settle,
         "purge": _settle,
+        "waiting": list_waiting,
+        "park": park_waiting,
     }
     try:
         return await actions[chosen.action](deployment, chosen)
@@ -80,7 +89,9 @@ async def _carry_out(deployment: Deployment, chosen: Namespace) -> int:
         raise RefusedError(str(error)) from error
 
 
-DEAD: Final = Command("dead", "List, show, redrive or purge dead letters.", _add_arguments, _carry_out)
+DEAD: Final = Command(
+    "dead", "list, show, redrive or purge dead letters; end waits for a newer build", _add_arguments, _carry_out
+)
 
 
 async def _list(deployment: Deployment, chosen: Namespace) -> int:
@@ -109,9 +120,9 @@ async def _show(deployment: Deployment, chosen: Namespace) -> int:
         return DONE
     told = letter.model_dump(include={"stream_id", "parked", "attempts", "error", "redriven_from"}, exclude_none=True)
     sys.stdout.write(f"{place_of(letter)}\n")
-    sys.stdout.writelines(f"{name}: {_plain(str(value))}\n" for name, value in told.items())
+    sys.stdout.writelines(f"{name}: {plain(str(value))}\n" for name, value in told.items())
     sys.stdout.write("event:\n")
-    sys.stdout.writelines(f"  {_plain(name)}: {_plain(value)}\n" for name, value in (letter.fields or {}).items())
+    sys.stdout.writelines(f"  {plain(name)}: {plain(value)}\n" for name, value in (letter.fields or {}).items())
     return DONE
 
 
@@ -123,7 +134,7 @@ async def _settle(deployment: Deployment, chosen: Namespace) -> int:
         raise RefusedError("say which letters: their places, or a filter like --source, or --all")
     word = _DONE_WORD[chosen.action]
     if chosen.all and not chosen.yes:
-        raise RefusedError(f"{await letters.count(wanted)} letters would be {word}; add --yes to do it")
+        raise RefusedError(f"{counted(await letters.count(wanted), 'letter')} would be {word}; add --yes to do it")
     settler = Settler(deployment.redis, deployment.keys, owner_ttl=deployment.settings.view_ttl)
     try:
         if chosen.places:
@@ -168,21 +179,27 @@ def _place(letters: Letters, place: str) -> tuple[Source, str]:
 
 def _tell(settled: Settled, word: str, *, as_json: bool) -> None:
     if as_json:
-        told = {name: _counts(outcome, word) for name, outcome in settled.by_source.items()}
+        told = {name: _counts(tally, word) for name, tally in settled.by_source.items()}
         sys.stdout.write(json.dumps({**_counts(settled.total, word), "more": settled.more, "sources": told}) + "\n")
         return
-    done, refused, gone = settled.total
+    done, refused, gone, already = settled.total
     sys.stdout.write(f"{done} {word}\n")
+    if already:
+        sys.stdout.write(f"{already} redriven by somebody else just before\n")
     if refused:
-        sys.stdout.write(f"{refused} refused: their events have more fields than can be copied; purge them\n")
+        sys.stdout.write(
+            f"{refused} refused: their events have more fields than can be copied, or a version this build cannot "
+            f"read; purge them\n"
+        )
     if gone:
         sys.stdout.write(f"{gone} not there: redriven, purged or pushed out before\n")
     if settled.more:
         sys.stdout.write("more are left, beyond --limit\n")
 
 
-def _counts(outcome: Outcome, word: str) -> dict[str, int]:
-    return {word: outcome.done, "refused": outcome.refused, "gone": outcome.gone}
+def _counts(tally: Tally, word: str) -> dict[str, int]:
+    counts = {word: tally.done, "refused": tally.refused, "gone": tally.gone}
+    return {**counts, "already": tally.already} if word == "redriven" else counts
 
 
 def _line_of(letter: DeadLetter, *, as_json: bool) -> str:
@@ -199,10 +216,5 @@ def _row(place: str, parked: str, tried: str, event_type: str, topic: str, error
 
 
 def _cut(text: str) -> str:
-    plain = _plain(text)
-    return plain if len(plain) <= _MAX_CELL else plain[: _MAX_CELL - 1] + "…"
-
-
-def _plain(text: str) -> str:
-    """On one line, and without what could command a terminal."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    cell = plain(text)
+    return cell if len(cell) <= _MAX_CELL else cell[: _MAX_CELL - 1] + "…"

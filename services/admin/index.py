@@ -1,23 +1,23 @@
 """Where in the log each topic's events are, and what the log has no longer."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from typing import Final
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
-from core.log.dead import DeadLetters
 from core.log.entry import Entry, decode
 from core.log.errors import UndecodableEntryError
 from core.log.keys import Keys, Source
-from core.log.read import entries_of, read_entries
+from core.log.replay import Continuity, LogReader, topics_named
 from core.views.checkpoints import Checkpoint, Checkpoints
 from core.views.rebuild import Fresh, LogState, heard_sources
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, StreamId
+from pipai_contracts.upcast import NewerVersionError
+from services.admin.progress import Progress
 
 _PAGE: Final = 200
-"""Entries read at once: of the largest events that is 50 MB."""
+"""Events folded at once: of the largest that is 50 MB."""
 
 
 class LogIndex:
@@ -36,7 +36,9 @@ class LogIndex:
         self._whole_since: dict[str, StreamId] = {}
         self._newest: dict[str, StreamId] = {}
         self._events: dict[Topic, list[tuple[StreamId, str]]] = {}
-        self._dead = DeadLetters(redis, keys)
+        self._unread: set[Topic] = set()
+        self._progress = Progress("entries of the log read")
+        self._log = LogReader(redis, keys)
 
     @property
     def topics(self) -> list[Topic]:
@@ -77,6 +79,9 @@ class LogIndex:
             redis.exceptions.RedisError: Redis did not answer.
         """
         fresh = Fresh(topic, self._feed_length)
+        if topic in self._unread:
+            fresh.lacks = "events of it were written and projected by a newer build than this one"
+            return fresh
         events = sorted(
             (stream_id, name)
             for stream_id, name in self._events.get(topic, ())
@@ -84,16 +89,12 @@ class LogIndex:
         )
         for start in range(0, len(events), _PAGE):
             page = events[start : start + _PAGE]
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for stream_id, name in page:
-                    pipe.xrange(self._sources[name].key, min=str(stream_id), max=str(stream_id))
-                rows = cast("list[list[Any]]", await pipe.execute())
-            for (_, name), row in zip(page, rows, strict=True):
-                entries = entries_of(row)
-                if not entries:
-                    fresh.gone = True
+            entries = await self._log.find([(self._sources[name], stream_id) for stream_id, name in page])
+            for (_, name), entry in zip(page, entries, strict=True):
+                if entry is None:
+                    fresh.lacks = "events of it were trimmed meanwhile"
                     return fresh
-                fresh.take(decode(self._sources[name], entries[0]))
+                fresh.take(decode(self._sources[name], entry))
         return fresh
 
     async def _load_checkpoints(self) -> dict[str, Checkpoint]:
@@ -102,42 +103,30 @@ class LogIndex:
         return {name: await checkpoints.load(source) for name, source in self._sources.items()}
 
     async def _read_source(self, source: Source, target: Checkpoint) -> None:
-        self._newest[source.name] = await self._newest_of(source)
+        self._newest[source.name] = await self._log.newest(source)
         scanned = self._scanned[source.name]
-        expected, after = scanned.offset + 1, scanned.stream_id
-        while entries := await read_entries(self._redis, source, after=after, upto=target.stream_id, count=_PAGE):
-            parked = await self._dead.parked_among(source, entries)
-            for entry in entries:
-                if entry.offset:
-                    if entry.offset != expected:
-                        self._whole_since[source.name] = entry.stream_id
-                    expected = entry.offset + 1
-                if entry.stream_id not in parked:
-                    self._note(source, entry)
-            after = entries[-1].stream_id
-        if target.offset >= expected:  # what stood at the end is gone
-            self._whole_since[source.name] = StreamId(target.stream_id.milliseconds, target.stream_id.sequence + 1)
-            expected = target.offset + 1
-        self._scanned[source.name] = Checkpoint(expected - 1, target.stream_id)
+        continuity = Continuity(scanned.offset)
+        async for _, entry, parked in self._log.read(source, after=scanned.stream_id, upto=target.stream_id):
+            if not continuity.holds(entry):
+                self._whole_since[source.name] = entry.stream_id
+            if not parked:
+                self._note(source, entry)
+            self._progress.step()
+        if target.offset > continuity.offset:  # what stood at the end is gone
+            self._whole_since[source.name] = target.stream_id.next
+        self._scanned[source.name] = Checkpoint(max(target.offset, continuity.offset), target.stream_id)
 
     def _note(self, source: Source, entry: Entry) -> None:
         try:
             topics = decode(source, entry).topics
         except UndecodableEntryError:
             return
+        except NewerVersionError:
+            self._unread.update(topics_named(entry))
+            return
         for topic in topics:
             if self._wanted(topic):
                 self._events.setdefault(topic, []).append((entry.stream_id, source.name))
-
-    async def _newest_of(self, source: Source) -> StreamId:
-        """The newest stream id the stream ever gave out."""
-        try:
-            about = await self._redis.xinfo_stream(source.key)
-        except ResponseError as error:
-            if "no such key" in str(error):
-                return BEGINNING
-            raise
-        return StreamId.parse(about["last-generated-id"])
 
 
 def _at(checkpoint: Checkpoint) -> StreamId:

@@ -53,9 +53,13 @@ async def _carry_out(command: Command, settings: Settings, chosen: argparse.Name
     redis = command_client(settings.redis_address())
     deployment = Deployment(settings, redis, Keys(settings.key_prefix, settings.stream_partitions))
     try:
-        if command.guarded:
-            require_same(await load_layout(redis, deployment.keys), deployment.keys)
-        return await command.carry_out(deployment, chosen)
+        if not command.guarded:
+            return await command.carry_out(deployment, chosen)
+        require_same(await load_layout(redis, deployment.keys), deployment.keys)
+        code = await command.carry_out(deployment, chosen)
+        # A repartition that began meanwhile takes the keys away: what was found says nothing then.
+        require_same(await load_layout(redis, deployment.keys), deployment.keys)
+        return code  # noqa: TRY300 - the errors of all of it are told alike
     except RefusedError as error:
         sys.stderr.write(f"{error}\n")
     except (RedisError, LogError) as error:

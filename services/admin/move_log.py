@@ -1,18 +1,15 @@
 """Making the source streams of another layout, under staged names: the same events in the same order."""
 
-import heapq
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from core.log.dead import DeadLetters
 from core.log.entry import Entry, decode
 from core.log.errors import UndecodableEntryError
 from core.log.keys import GROUP, SOURCES, Keys, Source, partition_of
-from core.log.read import read_entries
+from core.log.replay import Continuity, Logged, LogReader, topics_named
 from core.log.staging import staged
 from core.views.checkpoints import Checkpoint
 from pipai_contracts.ids import Topic
@@ -21,7 +18,7 @@ from pipai_contracts.upcast import NewerVersionError
 from services.admin.progress import Progress
 
 _PAGE: Final = 50
-"""Entries read of one stream, and written, at once: of the largest events that is 12 MB."""
+"""Entries written at once: of the largest events that is 12 MB."""
 
 
 @dataclass(slots=True)
@@ -37,15 +34,6 @@ class Ledger:
     users: dict[Topic, set[str]] = field(default_factory=dict[Topic, set[str]])
     foreign_groups: list[str] = field(default_factory=list[str])
     events: int = 0
-
-
-class _Found(NamedTuple):
-    """An entry of an old stream, the topics that hear of it, and whether it is among the dead letters, or was."""
-
-    source: Source
-    entry: Entry
-    topics: list[Topic]
-    parked: bool
 
 
 @dataclass(slots=True)
@@ -68,6 +56,7 @@ class LogMover:
         self._old = old
         self._new = new
         self._progress = progress
+        self._log = LogReader(redis, old)
         self.ledger = Ledger()
 
     async def copy(self) -> None:
@@ -83,53 +72,24 @@ class LogMover:
         """
         olds = [self._old.source(name, partition) for partition in range(self._old.partitions)]
         streams = [_Stream(self._new.source(name, partition)) for partition in range(self._new.partitions)]
-        expected = dict.fromkeys(olds, 1)
-        async for found in self._merged(olds):
-            if found.entry.offset:
-                if found.entry.offset != expected[found.source]:
-                    _note_hole(streams)
-                expected[found.source] = found.entry.offset + 1
-            await self._deal(found, streams)
+        continuity = {source: Continuity() for source in olds}
+        async for logged in self._log.read_together(dict.fromkeys(olds)):
+            if not continuity[logged.source].holds(logged.entry):
+                _note_hole(streams)
+            await self._deal(logged, streams)
             self._progress.step()
         newest = BEGINNING
         for source in olds:
-            if int(cast("bytes | None", await self._redis.get(source.offset)) or 0) >= expected[source]:
+            if int(cast("bytes | None", await self._redis.get(source.offset)) or 0) > continuity[source].offset:
                 _note_hole(streams)
-            newest = max(newest, await self._look_at(source))
+            newest = max(newest, await self._log.newest(source))
+            await self._note_groups(source)
         for stream in streams:
             await self._finish(stream, newest)
 
-    async def _merged(self, sources: list[Source]) -> AsyncIterator[_Found]:
-        """All entries of the streams in the order of their ids.
-
-        Those of one id come in the order of their topics' ids: a user's list has them so as well.
-        """
-        readers = [self._entries(source) for source in sources]
-        heads: list[tuple[StreamId, str, int, _Found]] = []
-
-        async def advance(number: int) -> None:
-            found = await anext(readers[number], None)
-            if found is not None:
-                topic_id = found.topics[0].id if found.topics else ""
-                heapq.heappush(heads, (found.entry.stream_id, topic_id, number, found))
-
-        for number in range(len(readers)):
-            await advance(number)
-        while heads:
-            _, _, number, found = heapq.heappop(heads)
-            yield found
-            await advance(number)
-
-    async def _entries(self, source: Source) -> AsyncIterator[_Found]:
-        dead, after = DeadLetters(self._redis, self._old), BEGINNING
-        while page := await read_entries(self._redis, source, after=after, count=_PAGE):
-            parked = await dead.parked_among(source, page)
-            for entry in page:
-                yield _Found(source, entry, _topics(source, entry), entry.stream_id in parked)
-            after = page[-1].stream_id
-
-    async def _deal(self, found: _Found, streams: list[_Stream]) -> None:
-        source, entry, topics, parked = found
+    async def _deal(self, logged: Logged, streams: list[_Stream]) -> None:
+        source, entry, parked = logged
+        topics = _topics(source, entry)
         partition = partition_of(topics[0], self._new.partitions) if topics else source.partition % len(streams)
         stream = streams[partition]
         new_id = max(entry.stream_id, StreamId(stream.newest.milliseconds, stream.newest.sequence + 1))
@@ -179,18 +139,16 @@ class LogMover:
         if reached > BEGINNING:
             self.ledger.checkpoints[stream.source.name] = Checkpoint(stream.offset, reached)
 
-    async def _look_at(self, source: Source) -> StreamId:
-        """The newest id the stream gave out; consumer groups of others are noted on the way."""
+    async def _note_groups(self, source: Source) -> None:
+        """Note the consumer groups of others: they are not moved."""
         try:
-            about = await self._redis.xinfo_stream(source.key)
             groups = await self._redis.xinfo_groups(source.key)
         except ResponseError as error:
             if "no such key" in str(error):
-                return BEGINNING
+                return
             raise
         others = [group["name"].decode() for group in groups if group["name"] != GROUP.encode()]
         self.ledger.foreign_groups += [f"{group} of {source.key}" for group in others]
-        return StreamId.parse(about["last-generated-id"])
 
 
 def _note_hole(streams: list[_Stream]) -> None:
@@ -203,7 +161,4 @@ def _topics(source: Source, entry: Entry) -> list[Topic]:
     try:
         return list(decode(source, entry).topics)
     except (UndecodableEntryError, NewerVersionError):
-        try:
-            return [Topic.parse(f"{entry.fields[b'tenant'].decode()}:{entry.fields[b'topic'].decode()}")]
-        except (KeyError, ValueError):
-            return []
+        return topics_named(entry)

@@ -6,14 +6,18 @@ from pydantic_core import from_json, to_json
 from redis.asyncio import Redis
 
 from core.log.keys import SOURCES, Keys, Source, partition_of
+from core.log.letters import original_of
 from core.log.scan import keys_beginning
 from core.log.staging import staged
 from core.views.folds import decode_state, encode_state
 from core.views.rebuild import heard_sources
 from core.views.spread import spread
 from core.views.user import UserState
+from pipai_contracts.events import EventType
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, StreamId
+from pipai_contracts.upcast import MODELS
+from services.admin.foreign import ForeignKeys
 from services.admin.move_log import Ledger
 from services.admin.progress import Progress
 
@@ -21,15 +25,6 @@ _PAGE: Final = 100
 
 _FIELDS: Final = ("version", "pos", "first", "heard", "state")
 """What a view is stored as."""
-
-_SUBJECTS: Final = {
-    b"workflow_progress": ("workflow:progress", "workflow_id"),
-    b"temporal_status": ("workflow:progress", "workflow_id"),
-    b"analysis_progress": ("analysis:progress", "file_id"),
-    b"ai_progress": ("ai:progress", "workflow_id"),
-    b"notification": ("notifications", "user_id"),
-}
-"""Event → its source stream, and the field with the id that says which partition."""
 
 
 class _Remembered(NamedTuple):
@@ -58,47 +53,46 @@ class RestMover:
         self.views = 0
         self.letters = 0
         self.unreadable: list[Topic] = []
+        self._foreign = ForeignKeys()
 
     async def copy(self) -> None:
         """Copy everything but the log itself; that was copied before, and ``ledger`` tells of it."""
         for source in self._old.sources():
             await self._copy_letters(source)
         beginnings = {f"{source.companion}:": source for source in self._old.sources()}
-        for start in (f"{self._old.prefix}:", f"{{{self._old.prefix}:"):
-            async for key in keys_beginning(self._redis, start):
+        for start in self._old.starts:
+            async for key in keys_beginning(self._redis, start, foreign=self._foreign.note):
                 await self._copy_key(key, beginnings)
         await self._copy_remembered()
         await self._write_checkpoints()
 
     async def _copy_key(self, key: str, beginnings: dict[str, Source]) -> None:
-        if key.startswith(f"{self._old.prefix}:view:{{"):
-            topic = _topic_in(key)
-            if topic is not None and self._old.view(topic) == key:
+        if key.startswith(self._old.views):
+            topic = self._old.topic_of(key)
+            if topic is None:
+                self._foreign.note(key.encode())
+            else:
                 await self._copy_view(topic)
                 self._progress.step()
             return
         start = next((start for start in beginnings if key.startswith(start)), None)
         if start is None:
             return
-        remembered = self._remembered_by(key, start, beginnings[start])
+        remembered = self._remembered_by(key, beginnings[start])
         if remembered is not None:
             self._remembered.append(remembered)
             if len(self._remembered) == _PAGE:
                 await self._copy_remembered()
 
-    def _remembered_by(self, key: str, start: str, source: Source) -> _Remembered | None:
+    def _remembered_by(self, key: str, source: Source) -> _Remembered | None:
         """What the key beside a source stream is to become; None for what is not moved."""
-        kind, _, rest = key.removeprefix(start).partition(":")
-        if kind == "owner":
-            topic = Topic.parse(rest)
-            twin = self._twin(source, topic)
-            return _Remembered(key, source, twin, twin.owner(topic), is_place=False)
-        if kind == "seen":
-            length, _, text = rest.partition(":")
-            topic = Topic.parse(text[: int(length)])
-            twin = self._twin(source, topic)
-            return _Remembered(key, source, twin, twin.seen(topic, text[int(length) + 1 :]), is_place=True)
-        return None
+        note = source.note_of(key)
+        if note is None:
+            return None
+        topic, event_id = note
+        twin = self._twin(source, topic)
+        new_key = twin.owner(topic) if event_id is None else twin.seen(topic, event_id)
+        return _Remembered(key, source, twin, new_key, is_place=event_id is not None)
 
     async def _copy_remembered(self) -> None:
         """Copy a page of owners and of where events stand: what a repeated event is answered with."""
@@ -150,7 +144,8 @@ class RestMover:
         """The letter under its own id, or the next one where another partition's letter has that."""
         stream_id = StreamId.parse(fields.get(b"stream_id", str(letter_id).encode()))
         try:
-            path = f"{fields[b'original:tenant'].decode()}:{fields[b'original:topic'].decode()}"
+            event = original_of(fields)
+            path = f"{event[b'tenant'].decode()}:{event[b'topic'].decode()}"
             twin = self._twin(source, Topic.parse(path))
         except (KeyError, ValueError):
             twin = self._new.source(_stream_of(source.name), source.partition % self._new.partitions)
@@ -227,13 +222,17 @@ class RestMover:
 
     def _feed_entry(self, topic: Topic, fields: dict[bytes, bytes]) -> dict[Any, Any]:
         """The entry, with where its event stands in the log now."""
-        if not self._ledger.ids or fields.get(b"event") not in _SUBJECTS:
+        if not self._ledger.ids:
             return cast("dict[Any, Any]", fields)
-        stream, id_field = _SUBJECTS[fields[b"event"]]
-        subject = cast("dict[str, Any]", from_json(fields[b"data"])).get(id_field, "")
-        partition = partition_of(Topic(topic.tenant, "workflow", str(subject)), self._old.partitions)
-        stream_id = self._moved(self._old.source(stream, partition).name, StreamId.parse(fields[b"stream_id"]))
-        return {**fields, b"stream_id": str(stream_id)}
+        try:
+            event_type = cast("EventType", fields[b"event"].decode())
+            data = cast("dict[str, Any]", from_json(fields[b"data"]))
+            about = Topic(topic.tenant, *MODELS[event_type].model_construct(**data).subject)
+            stream_id = StreamId.parse(fields[b"stream_id"])
+        except (KeyError, ValueError, TypeError, AttributeError):  # written by another hand
+            return cast("dict[Any, Any]", fields)
+        source = self._old.source_of(event_type, about)
+        return {**fields, b"stream_id": str(self._moved(source.name, stream_id))}
 
     async def _write_checkpoints(self) -> None:
         """Everything is projected; a generation above all there were makes every old cursor one of another epoch."""
@@ -262,11 +261,3 @@ def _offset(row: list[Any], known: bytes) -> bytes:
 def _stream_of(source: str) -> str:
     """The stream that a source is a partition of."""
     return next(stream for stream in SOURCES if source == stream or source.startswith(f"{stream}:"))
-
-
-def _topic_in(key: str) -> Topic | None:
-    """The topic of a view's key."""
-    try:
-        return Topic.parse(key.partition("}:")[2])
-    except ValueError:
-        return None

@@ -7,17 +7,18 @@ from pydantic_core import to_json
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from core.log.keys import SOURCES, Keys
+from core.log.keys import SOURCES, Keys, log_and_view_keys
 from core.log.scan import keys_beginning
 from core.log.staging import placed, staged, staged_starts
 from core.views.folds import decode_state, render
 from pipai_contracts.ids import Topic
+from services.admin.alone import StillAlone
 from services.admin.command import RefusedError
 from services.admin.compare import viewed_topics
+from services.admin.foreign import ForeignKeys
 from services.admin.progress import Progress
 
 _PAGE: Final = 500
-_VIEW_DATA: Final = ("view", "feed", "staged-feed", "changes", "checkpoint", "generation", "replid")
 
 
 async def check_staged(redis: Redis, old: Keys, new: Keys, progress: Progress) -> None:
@@ -34,7 +35,7 @@ async def check_staged(redis: Redis, old: Keys, new: Keys, progress: Progress) -
                 f"{stream} has {before} entries, and {after} were copied: something was appended meanwhile; "
                 f"stop it, then run this again. Nothing was deleted."
             )
-    async for topic in viewed_topics(redis, old):
+    async for topic in viewed_topics(redis, old, ForeignKeys()):
         await _check_view(redis, old, new, topic)
         progress.step()
 
@@ -58,41 +59,49 @@ async def _shown(redis: Redis, view: str, feed: str, topic: Topic) -> tuple[byte
     return shown, pos, await redis.xlen(feed), last[0][0] if last else None
 
 
-async def drop_staged(redis: Redis, prefix: str) -> None:
+async def drop_staged(redis: Redis, prefix: str, still_alone: StillAlone) -> None:
     """Delete what a copy that was cut short left behind."""
     for start in staged_starts(prefix):
-        await _delete(redis, keys_beginning(redis, start))
+        async for page in _pages(keys_beginning(redis, start)):
+            await still_alone()
+            await _unlink(redis, page)
 
 
-async def delete_old(redis: Redis, prefix: str) -> None:
+async def delete_old(redis: Redis, prefix: str, still_alone: StillAlone, progress: Progress) -> None:
     """Delete the log and the views of the old layout, whatever it was: all the staged keys are there."""
-    for source in SOURCES:
-        await redis.unlink(f"{prefix}:{source}")
-        for start in (f"{prefix}:{source}:{{", f"{{{prefix}:{source}}}:"):
-            await _delete(redis, keys_beginning(redis, start))
-    for name in _VIEW_DATA:
-        await _delete(redis, keys_beginning(redis, f"{prefix}:{name}:{{"))
+    names, starts = log_and_view_keys(prefix)
+    await still_alone()
+    await _unlink(redis, names)
+    for start in starts:
+        async for page in _pages(keys_beginning(redis, start)):
+            await still_alone()
+            await _unlink(redis, page)
+            progress.step(len(page))
 
 
-async def place_staged(redis: Redis, prefix: str) -> None:
+async def place_staged(redis: Redis, prefix: str, still_alone: StillAlone, progress: Progress) -> None:
     """Give every staged key its name; doing it again goes on."""
     for start in staged_starts(prefix):
-        async for name in keys_beginning(redis, start):
-            try:
-                await redis.rename(name, placed(name))
-            except ResponseError as error:  # it expired, or was named twice
-                if "no such key" not in str(error):
-                    raise
+        async for page in _pages(keys_beginning(redis, start)):
+            await still_alone()
+            for name in page:
+                try:
+                    await redis.rename(name, placed(name))
+                except ResponseError as error:  # it expired, or was named twice
+                    if "no such key" not in str(error):
+                        raise
+            progress.step(len(page))
 
 
-async def _delete(redis: Redis, names: AsyncIterator[str]) -> None:
+async def _pages(names: AsyncIterator[str]) -> AsyncIterator[list[str]]:
     page: list[str] = []
     async for name in names:
         page.append(name)
         if len(page) == _PAGE:
-            await _unlink(redis, page)
-            page.clear()
-    await _unlink(redis, page)
+            yield page
+            page = []
+    if page:
+        yield page
 
 
 async def _unlink(redis: Redis, names: list[str]) -> None:

@@ -7,10 +7,11 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from typing import Final, Literal
 
-from core.views.replace import MovingViewError
+from core.views.replace import MisfitViewError, MovingViewError
 from pipai_contracts.ids import Topic
+from services.admin.alone import alone
 from services.admin.command import DONE, FOUND, Command, Deployment
-from services.admin.compare import Comparer
+from services.admin.compare import MISFIT, Comparer
 from services.admin.progress import Progress
 from services.admin.selection import add_selection, selection_of
 
@@ -27,6 +28,13 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 async def _rebuild(deployment: Deployment, chosen: Namespace) -> int:
     """Replace every selected view that differs from its log; 1 when the log cannot prove one, or one kept moving."""
+    if chosen.dry_run:
+        return await _rebuild_selected(deployment, chosen)
+    async with alone(deployment.redis, deployment.keys, "rebuild"):
+        return await _rebuild_selected(deployment, chosen)
+
+
+async def _rebuild_selected(deployment: Deployment, chosen: Namespace) -> int:
     comparer = Comparer(deployment.redis, deployment.keys, deployment.settings, selection_of(chosen))
     counts = Counter[Outcome]()
     progress = Progress("views looked at")
@@ -47,6 +55,9 @@ async def _rebuild_one(comparer: Comparer, topic: Topic, *, dry_run: bool) -> Ou
             comparison = await comparer.compare(topic)
         except MovingViewError:
             continue
+        except MisfitViewError:
+            sys.stderr.write(f"{topic.path} is left alone: {MISFIT}\n")
+            return "unverifiable"
         if comparison.unverifiable is not None:
             sys.stderr.write(f"{topic.path} is left alone: {comparison.unverifiable}\n")
             return "unverifiable"

@@ -6,18 +6,15 @@ after a crash goes on from there.
 """
 
 import asyncio
-import secrets
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Final
 
 from redis.asyncio import Redis
 
 from core.log.keys import Keys
 from core.log.layout import TRUSTED_SECONDS, Layout, Phase, change_layout, load_layout
-from core.runtime.tasks import running
+from services.admin.alone import StillAlone, alone
 from services.admin.command import DONE, Command, Deployment, RefusedError
 from services.admin.move_log import LogMover
 from services.admin.move_rest import RestMover
@@ -26,8 +23,6 @@ from services.admin.progress import Progress
 from services.admin.quiet import offsets, refuse_unprojected, refuse_while_at_work
 
 MAX_PARTITIONS: Final = 256
-_ALONE_SECONDS: Final = 60
-"""How long another run is kept out by one that was cut short."""
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
@@ -56,18 +51,18 @@ async def _repartition(deployment: Deployment, chosen: Namespace) -> int:
         raise RefusedError(
             f"a repartition from {now.partitions} to {now.to} is under way: finish it with --to {now.to} --yes{back}"
         )
-    async with _alone(redis, keys):
+    async with alone(redis, keys, "repartition") as still_alone:
         await refuse_while_at_work(redis, keys)
         if going_back:
-            return await _go_back(redis, keys, now, chosen)
-        return await _Repartition(redis, keys.prefix, now.partitions, chosen.to).run(layout, chosen)
+            return await _go_back(redis, keys, now, chosen, still_alone)
+        return await _Repartition(redis, keys.prefix, now.partitions, chosen.to, still_alone).run(layout, chosen)
 
 
-async def _go_back(redis: Redis, keys: Keys, now: Layout, chosen: Namespace) -> int:
+async def _go_back(redis: Redis, keys: Keys, now: Layout, chosen: Namespace, still_alone: StillAlone) -> int:
     if chosen.dry_run or not chosen.yes:
         sys.stdout.write(f"would drop what was copied for {now.to} partitions and stay with {now.partitions}\n")
         return _end_of_plan(chosen)
-    await drop_staged(redis, keys.prefix)
+    await drop_staged(redis, keys.prefix, still_alone)
     await change_layout(redis, keys, now, Layout(now.partitions))
     sys.stdout.write(f"the deployment stays with {now.partitions} partitions\n")
     return DONE
@@ -82,8 +77,9 @@ def _end_of_plan(chosen: Namespace) -> int:
 class _Repartition:
     """One run of the command, from one number of partitions to another."""
 
-    def __init__(self, redis: Redis, prefix: str, old: int, new: int) -> None:
+    def __init__(self, redis: Redis, prefix: str, old: int, new: int, still_alone: StillAlone) -> None:
         self._redis = redis
+        self._still_alone = still_alone
         self._old = Keys(prefix, old)
         self._new = Keys(prefix, new)
 
@@ -101,15 +97,17 @@ class _Repartition:
             await self._copy()
             layout = await self._enter(layout, "deleting")
         if layout is not None and layout.phase == "deleting":
-            await delete_old(self._redis, self._old.prefix)
+            await delete_old(self._redis, self._old.prefix, self._still_alone, Progress("old keys deleted"))
             layout = await self._enter(layout, "placing")
-        await place_staged(self._redis, self._old.prefix)
+        await place_staged(self._redis, self._old.prefix, self._still_alone, Progress("new keys placed"))
+        await self._still_alone()
         await change_layout(self._redis, self._old, layout, Layout(self._new.partitions))
         new = self._new.partitions
         sys.stdout.write(f"the deployment has {new} partitions: set STREAM_PARTITIONS={new} everywhere, and start\n")
         return DONE
 
     async def _enter(self, layout: Layout | None, phase: Phase) -> Layout:
+        await self._still_alone()
         entered = Layout(self._old.partitions, self._new.partitions, phase)
         if layout != entered:
             await change_layout(self._redis, self._old, layout, entered)
@@ -121,7 +119,7 @@ class _Repartition:
         Raises:
             RefusedError: something is not as it was; nothing of the old was changed.
         """
-        await drop_staged(self._redis, self._old.prefix)
+        await drop_staged(self._redis, self._old.prefix, self._still_alone)
         before = await offsets(self._redis, self._old)
         log = LogMover(self._redis, self._old, self._new, Progress("events copied"))
         await log.copy()
@@ -142,27 +140,6 @@ class _Repartition:
             f"would move {events} events and all views from {self._old.partitions} to {self._new.partitions} "
             f"partitions; until that is done Redis needs room for both\n"
         )
-
-
-@asynccontextmanager
-async def _alone(redis: Redis, keys: Keys) -> AsyncGenerator[None]:
-    """Keep other runs of the command out."""
-    mine = secrets.token_hex(8)
-    if not await redis.set(keys.repartitioning, mine, nx=True, ex=_ALONE_SECONDS):
-        raise RefusedError(
-            f"another repartition runs, or was cut short less than {_ALONE_SECONDS} s ago: wait, then run this again"
-        )
-
-    async def stay() -> None:
-        while True:
-            await asyncio.sleep(_ALONE_SECONDS / 6)
-            await redis.set(keys.repartitioning, mine, xx=True, ex=_ALONE_SECONDS)
-
-    try:
-        async with running(stay()):
-            yield
-    finally:
-        await redis.delete(keys.repartitioning)
 
 
 _NOTICED_SECONDS: Final = 2 * TRUSTED_SECONDS

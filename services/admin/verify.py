@@ -6,15 +6,20 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from typing import Any, Final
 
-from core.views.replace import MovingViewError
+from core.views.replace import MisfitViewError, MovingViewError
 from pipai_contracts.ids import Topic
 from services.admin.command import DONE, FOUND, Command, Deployment
-from services.admin.compare import Comparer, Comparison
+from services.admin.compare import MISFIT, Comparer, Comparison
 from services.admin.progress import Progress
 from services.admin.selection import add_selection, selection_of
 
 MAX_SHOWN: Final = 200
 """Characters of a value in a line for people; --json has all of it."""
+
+_WHY_NOT: Final[dict[type[Exception], str]] = {
+    MovingViewError: "its view is committed too often to be caught",
+    MisfitViewError: MISFIT,
+}
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
@@ -30,9 +35,9 @@ async def _verify(deployment: Deployment, chosen: Namespace) -> int:
     async for topic in comparer.topics():
         try:
             comparison = await comparer.compare(topic)
-        except MovingViewError:
+        except (MovingViewError, MisfitViewError) as error:
             counts["unverifiable"] += 1
-            _tell_unverifiable(topic, "its view is committed too often to be caught", as_json=chosen.json)
+            _tell_unverifiable(topic, _WHY_NOT[type(error)], as_json=chosen.json)
         else:
             counts[_outcome(comparison)] += 1
             _tell(comparison, as_json=chosen.json)

@@ -12,7 +12,7 @@ from pydantic import Field
 from core.log.errors import LogUnavailableError, UnknownLetterError, UnknownSourceError
 from core.log.keys import Source
 from core.log.letters import Letters
-from core.log.redrive import Outcome, Settled, Settler
+from core.log.redrive import Settled, Settler, Tally
 from core.runtime.http import PathId
 from pipai_contracts.dead_letters import (
     ChosenLetters,
@@ -78,8 +78,8 @@ def dead_letters_router(letters: Letters, settler: Settler) -> APIRouter:
         chosen = await read_model(request, ChosenLetters)
         settled = await _settle(letters, chosen, settler.redrive, settler.redrive_named)
         _count(settled, REDRIVEN)
-        done, refused, gone = settled.total
-        return Redriven(redriven=done, refused=refused, gone=gone, more=settled.more)
+        done, refused, gone, already = settled.total
+        return Redriven(redriven=done, refused=refused, gone=gone, already=already, more=settled.more)
 
     @router.post("/purge", **changing)
     async def purge(request: Request) -> Purged:
@@ -87,8 +87,7 @@ def dead_letters_router(letters: Letters, settler: Settler) -> APIRouter:
         chosen = await read_model(request, ChosenLetters)
         settled = await _settle(letters, chosen, settler.purge, settler.purge_named)
         _count(settled, PURGED)
-        done, _, gone = settled.total
-        return Purged(purged=done, gone=gone, more=settled.more)
+        return Purged(purged=settled.total.done, gone=settled.total.gone, more=settled.more)
 
     _ = (list_letters, show_letter, redrive, purge)  # called through the router only
     return router
@@ -110,7 +109,7 @@ class _ByFilter(Protocol):
 
 
 class _ByName(Protocol):
-    async def __call__(self, source: Source, letter_ids: Sequence[str]) -> Outcome: ...
+    async def __call__(self, source: Source, letter_ids: Sequence[str]) -> Tally: ...
 
 
 async def _settle(letters: Letters, chosen: ChosenLetters, by_filter: _ByFilter, by_name: _ByName) -> Settled:
@@ -119,15 +118,15 @@ async def _settle(letters: Letters, chosen: ChosenLetters, by_filter: _ByFilter,
         if chosen.ids is None or chosen.source is None:
             return await by_filter(chosen, limit=chosen.limit)
         source = letters.partition(chosen.source)
-        outcome = await by_name(source, chosen.ids)
-    if not outcome.done and not outcome.refused:
+        tally = await by_name(source, chosen.ids)
+    if tally.gone == sum(tally):
         raise unknown_letter(f"body.ids: none of these is a dead letter of {source.name}")
-    return Settled({source.name: outcome}, more=False)
+    return Settled({source.name: tally}, more=False)
 
 
 def _count(settled: Settled, counter: Counter) -> None:
-    for source, outcome in settled.by_source.items():
-        counter.labels(source).inc(outcome.done)
+    for source, tally in settled.by_source.items():
+        counter.labels(source).inc(tally.done)
 
 
 @contextmanager

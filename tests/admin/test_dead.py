@@ -133,6 +133,14 @@ async def test_letters_that_fit_are_redriven_up_to_the_limit(dead: Operator, dea
     assert json.loads(ran.out) == {**counts, "more": False, "sources": {"workflow:progress": counts}}
 
 
+@pytest.mark.usefixtures("dead_end")
+async def test_what_another_has_redriven_is_told_apart(dead: Operator) -> None:
+    places = ("workflow:progress/1-0", "workflow:progress/2-0")
+    assert (await dead("redrive", *places)).out == "2 redriven\n"
+    ran = await dead("redrive", *places, "workflow:progress/3-0")
+    assert (ran.code, ran.out) == (0, "1 redriven\n2 redriven by somebody else just before\n")
+
+
 @pytest.mark.parametrize("action", ["redrive", "purge"])
 async def test_everything_is_dealt_with_after_a_yes_only(dead: Operator, dead_end: DeadEnd, action: str) -> None:
     ran = await dead(action, "--all")
@@ -151,7 +159,7 @@ async def test_an_event_that_cannot_be_redriven_is_told(dead: Operator, dead_end
     ran = await dead("redrive", "workflow:progress/5-0")
     assert (ran.code, ran.out.splitlines()[1]) == (
         1,
-        "1 refused: their events have more fields than can be copied; purge them",
+        "1 refused: their events have more fields than can be copied, or a version this build cannot read; purge them",
     )
 
 

@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from core.log.keys import Keys, partition_of
 from core.log.layout import Layout, LayoutError, check_layout, load_layout
+from core.log.letters import original_of
 from core.log.read import read_entries
 from core.log.scan import keys_beginning
 from core.log.staging import placed, staged
@@ -22,6 +23,7 @@ from pipai_contracts.ids import Topic
 from pipai_contracts.publish import Published
 from pipai_contracts.record import BEGINNING
 from services.admin.compare import viewed_topics
+from services.admin.foreign import ForeignKeys
 from tests.admin.conftest import Admin
 from tests.conftest import wait_until
 from tests.core.telling import ai, analysis, notice, step, temporal
@@ -47,7 +49,7 @@ async def at_work(redis_url: str, key_prefix: str, partitions: int) -> AsyncGene
 async def shown(redis: Redis, keys: Keys) -> dict[Topic, tuple[Any, int, list[Any]]]:
     """Every view as viewers see it, with its position and its feed's events."""
     store = ViewStore(redis, keys, feed_length=5000, ttl=600)
-    topics = [topic async for topic in viewed_topics(redis, keys)]
+    topics = [topic async for topic in viewed_topics(redis, keys, ForeignKeys())]
     loaded = await store.load(topics)
     return {
         topic: (
@@ -150,6 +152,12 @@ async def test_events_of_one_moment_all_stay(redis_url: str, key_prefix: str, ad
     assert {topic: view for topic, (view, _, _) in after.items()} == {t: view for t, (view, _, _) in before.items()}
     async with deployed(redis_url, key_prefix) as deployment:
         assert await deployment.redis.xlen(deployment.source().key) == 44
+        for partition in range(4):
+            topic = Topic("default", "workflow", _of_partition(partition))
+            ((_, entry),) = cast("list[Any]", await deployment.redis.xrange(deployment.keys.feed(topic)))
+            at = entry[b"stream_id"].decode()
+            ((_, event),) = cast("list[Any]", await deployment.redis.xrange(deployment.source().key, min=at, max=at))
+            assert event[b"topic"].decode() == topic.name, "the feed says where the event stands now"
 
 
 def _of_partition(partition: int) -> str:
@@ -202,6 +210,22 @@ async def test_dead_letters_and_their_events_move_too(redis_url: str, key_prefix
         assert str(first.stream_id) == letter[b"stream_id"].decode()
 
 
+async def test_a_letter_of_very_many_fields_moves_with_its_topic(redis_url: str, key_prefix: str, admin: Admin) -> None:
+    wide = {f"field {number}": "" for number in range(2000)}
+    async with at_work(redis_url, key_prefix, 1) as deployment:
+        for topic in ("workflow:w", "workflow:other"):
+            about: dict[Any, Any] = {"tenant": "default", "topic": topic, **wide}
+            await deployment.redis.xadd(deployment.source().key, about)
+        await wait_until(deployment.letters)
+    assert await admin("repartition", "--to", "4", "--yes") == 0
+    async with deployed(redis_url, key_prefix, 4) as deployment:
+        for name in ("w", "other"):
+            source = deployment.keys.source_of("workflow_progress", Topic("default", "workflow", name))
+            assert [original_of(letter)[b"topic"] for letter in await deployment.letters(source)] == [
+                f"workflow:{name}".encode()
+            ]
+
+
 async def test_it_goes_on_after_a_crash_at_any_moment(
     redis_url: str, key_prefix: str, admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +243,7 @@ async def test_it_goes_on_after_a_crash_at_any_moment(
             budget.plant(crashing)
             code = await admin("repartition", "--to", "4", "--yes")
         async with deployed(redis_url, key_prefix) as deployment:
-            await deployment.redis.delete(deployment.keys.repartitioning)
+            await deployment.redis.delete(deployment.keys.maintenance)
             layout = await load_layout(deployment.redis, deployment.keys)
         if code == 0:
             break

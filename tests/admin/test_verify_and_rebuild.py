@@ -270,3 +270,20 @@ async def test_an_older_event_of_a_source_that_was_behind_is_missed(
     await plant(deployment, "workflow", "w", progress=49)
     assert await admin("rebuild", "workflow", "--id", "w") == 1
     assert "its view has 2 events, the log 1 of them" in capsys.readouterr().err
+
+
+async def test_a_view_of_events_that_a_newer_build_wrote_is_left_alone(
+    deployment: Deployment, admin: Admin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were projected before the downgrade; this build cannot say what the view should be."""
+    async with deployment.projecting():
+        await deployment.publish(step(10).by("ada"))
+        await deployment.settled()
+    await plant(deployment, "workflow", "w", progress=49)
+    monkeypatch.setattr("pipai_contracts.upcast.SCHEMA_VERSION", 0)
+    assert await admin("rebuild") == 1
+    told = capsys.readouterr()
+    assert "rebuilt 0, same 0, unverifiable 2" in told.out
+    assert "default:workflow:w is left alone: events of it were written and projected by a newer build" in told.err
+    assert await admin("verify", "user") == 0
+    assert "unverifiable 1" in capsys.readouterr().out

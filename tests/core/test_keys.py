@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from core.log.keys import SOURCES, Keys, partition_of
+from core.log.keys import SOURCES, Keys, log_and_view_keys, partition_of
 from pipai_contracts.ids import Kind, Topic
 from tests.contracts.test_ids import printable_ids
 
@@ -105,3 +105,35 @@ def test_only_the_few_bounded_keys_are_permanent() -> None:
     bounded = (source.key, source.offset, keys.changes(1), keys.dead(source), keys.parked(source))
     assert all(keys.is_permanent(key) for key in bounded)
     assert not any(keys.is_permanent(key) for key in (keys.view(topic), keys.feed(topic), source.owner(topic)))
+
+
+@given(topics, printable_ids)
+@example(Topic("t", "file", "}:a"), "b}:c")
+def test_what_is_kept_for_a_topic_is_read_back_from_its_key(topic: Topic, event_id: str) -> None:
+    keys = Keys("pip-ai", 8)
+    source = keys.source_of("notification", topic)
+
+    assert keys.topic_of(keys.view(topic)) == topic
+    assert source.note_of(source.owner(topic)) == (topic, None)
+    assert source.note_of(source.seen(topic, event_id)) == (topic, event_id)
+
+
+@pytest.mark.parametrize("rest", ["offset", "owner:x", "seen:x:y", "seen:99:t:file:a:e", "seen:", "redriven:1-0"])
+def test_another_key_beside_a_source_stream_is_no_note(rest: str) -> None:
+    source = Keys().source("workflow:progress", 0)
+    assert source.note_of(f"{source.companion}:{rest}") is None
+
+
+def test_the_log_and_the_views_of_every_layout_are_named() -> None:
+    topic = Topic("default", "workflow", "w")
+    names, starts = log_and_view_keys("pip-ai")
+    for partitions in (1, 4):
+        keys = Keys("pip-ai", partitions)
+        kept = [keys.layout, keys.projectors, keys.connections, keys.watched]
+        moved = [keys.view(topic), keys.feed(topic), keys.changes(0), keys.checkpoint(0), keys.generation(0)]
+        moved += [keys.history(0)]
+        for source in keys.sources():
+            moved += [source.key, source.offset, source.owner(topic), keys.dead(source), keys.parked(source)]
+        assert all(key in names or key.startswith(tuple(starts)) for key in moved)
+        assert not any(key in names or key.startswith(tuple(starts)) for key in kept)
+        assert all(key.startswith(keys.starts) for key in [*kept, *moved])

@@ -13,7 +13,7 @@ from core.log.entry import decode
 from core.log.errors import LogUnavailableError, UnknownLetterError, UnknownSourceError
 from core.log.keys import Keys, Source
 from core.log.letters import Letters
-from core.log.redrive import Outcome, Settler
+from core.log.redrive import Settler, Tally
 from pipai_contracts.dead_letters import LetterFilter
 from pipai_contracts.ids import Topic
 from tests.core.dead_letters import EVENT, DeadEnd
@@ -154,7 +154,7 @@ async def test_the_census_counts_letters_and_says_how_old_the_oldest_is(letters:
 
 async def test_a_redriven_letter_is_a_new_event_that_names_the_old(settler: Settler, dead_end: DeadEnd) -> None:
     await dead_end.park(1, offset=b"17", data=b"\xff\x00")
-    assert (await settler.redrive(EVERYTHING, limit=10)).by_source == {"workflow:progress": Outcome(done=1)}
+    assert (await settler.redrive(EVERYTHING, limit=10)).by_source == {"workflow:progress": Tally(done=1)}
     (entry,) = await dead_end.log()
     assert entry.fields == {
         **EVENT,
@@ -221,13 +221,13 @@ async def test_letters_parked_meanwhile_are_left_alone(
         await dead_end.park(number)
     redrive = settler._redrive  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
-    async def and_park_again(source: Source, chosen: list[letters_module.DeadLetter]) -> Outcome:
-        outcome = await redrive(source, chosen)
+    async def and_park_again(source: Source, chosen: list[letters_module.DeadLetter]) -> Tally:
+        tally = await redrive(source, chosen)
         await dead_end.park_all()
-        return outcome
+        return tally
 
     monkeypatch.setattr(settler, "_redrive", and_park_again)
-    assert (await settler.redrive(EVERYTHING, limit=100)).total == Outcome(done=5)
+    assert (await settler.redrive(EVERYTHING, limit=100)).total == Tally(done=5)
     assert len(await dead_end.ids()) == 5
 
 
@@ -240,11 +240,11 @@ async def test_a_limit_leaves_the_rest_and_says_so(settler: Settler, dead_end: D
     assert await dead_end.ids() == ["2-0", "4-0"]
 
 
-async def test_redriving_by_id_twice_appends_once_and_answers_the_same(settler: Settler, dead_end: DeadEnd) -> None:
+async def test_redriving_by_id_twice_appends_once_and_says_so(settler: Settler, dead_end: DeadEnd) -> None:
     for number in (1, 2, 3):
         await dead_end.park(number)
     answers = [await settler.redrive_named(dead_end.source, ["3-0", "1-0", "9-9"]) for _ in range(2)]
-    assert answers == [Outcome(done=2, gone=1)] * 2
+    assert answers == [Tally(done=2, gone=1), Tally(already=2, gone=1)]
     assert [entry.fields[b"redriven"] for entry in await dead_end.log()] == [
         b"workflow:progress 1-0",
         b"workflow:progress 3-0",
@@ -258,7 +258,9 @@ async def test_two_who_redrive_everything_at_once_append_each_event_once(
     for number in range(1, 121):
         await dead_end.park(number)
     rivals = [Settler(redis, keys, owner_ttl=60) for _ in range(3)]
-    await asyncio.gather(*(rival.redrive(EVERYTHING, limit=1000) for rival in rivals))
+    settled = await asyncio.gather(*(rival.redrive(EVERYTHING, limit=1000) for rival in rivals))
+    assert sum(one.total.done for one in settled) == 120, "each letter is counted by the one who redrove it"
+    assert sum(one.total.gone for one in settled) == 0
     told = [entry.fields[b"redriven"] for entry in await dead_end.log()]
     assert len(told) == len(set(told)) == 120
     assert await dead_end.ids() == []
@@ -267,7 +269,7 @@ async def test_two_who_redrive_everything_at_once_append_each_event_once(
 async def test_a_lost_answer_redrives_once(
     settler: Settler, dead_end: DeadEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Appending and deleting are one step: who asks again finds both done, and gets the answer that was lost."""
+    """Appending and deleting are one step: who asks again finds both done."""
     for number in (1, 2, 3):
         await dead_end.park(number)
     script = settler._script  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
@@ -280,8 +282,8 @@ async def test_a_lost_answer_redrives_once(
         broken.setattr(settler, "_script", unheard)
         with pytest.raises(LogUnavailableError, match="reset by peer"):
             await settler.redrive_named(dead_end.source, ["1-0", "2-0"])
-    assert await settler.redrive_named(dead_end.source, ["1-0", "2-0"]) == Outcome(done=2)
-    assert (await settler.redrive(EVERYTHING, limit=10)).total == Outcome(done=1)
+    assert await settler.redrive_named(dead_end.source, ["1-0", "2-0"]) == Tally(already=2)
+    assert (await settler.redrive(EVERYTHING, limit=10)).total == Tally(done=1)
     assert [entry.offset for entry in await dead_end.log()] == [1, 2, 3]
     assert await dead_end.ids() == []
 
@@ -330,7 +332,7 @@ async def test_a_user_that_can_own_nothing_owns_nothing(
 async def test_an_entry_of_very_many_fields_stays_a_letter(settler: Settler, dead_end: DeadEnd) -> None:
     await dead_end.park_raw(1, {b"%d" % number: b"" for number in range(5000)})
     await dead_end.park(2)
-    assert (await settler.redrive(EVERYTHING, limit=10)).total == Outcome(done=1, refused=1)
+    assert (await settler.redrive(EVERYTHING, limit=10)).total == Tally(done=1, refused=1)
     assert await dead_end.ids() == ["1-0"]
 
 
@@ -348,10 +350,10 @@ async def test_purged_letters_are_gone_and_nothing_is_appended(
 ) -> None:
     for number in range(1, 6):
         await dead_end.park(number, topic=b"workflow:%d" % (number % 2))
-    assert await settler.purge_named(dead_end.source, ["1-0", "1-0", "9-9"]) == Outcome(done=1, gone=1)
+    assert await settler.purge_named(dead_end.source, ["1-0", "1-0", "9-9"]) == Tally(done=1, gone=1)
     assert (await settler.purge(LetterFilter(topic="workflow:1"), limit=1)).more
     assert await dead_end.ids() == ["2-0", "4-0", "5-0"]
-    assert (await settler.purge(EVERYTHING, limit=10)).total == Outcome(done=3)
+    assert (await settler.purge(EVERYTHING, limit=10)).total == Tally(done=3)
     assert (await dead_end.ids(), await dead_end.log()) == ([], [])
     with pytest.raises(UnknownLetterError, match="no dead letter workflow:progress/1-0"):
         await letters.find(dead_end.source, "1-0")
@@ -367,3 +369,28 @@ async def test_letters_of_partitions_stay_in_their_partition(redis: Redis, key_p
     for number, end in enumerate(ends, start=1):
         (entry,) = await end.log()
         assert entry.fields[b"redriven"] == f"workflow:progress:{number - 1} {number}-0".encode()
+
+
+async def test_an_answer_lost_and_asked_for_again_by_the_client_counts_as_done(
+    settler: Settler, dead_end: DeadEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As redis-py does by itself when a connection breaks: the same call comes twice."""
+    await dead_end.park(1)
+    script = settler._script  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+    async def twice(**given: Any) -> Any:
+        await script(**given)
+        return await script(**given)
+
+    monkeypatch.setattr(settler, "_script", twice)
+    assert await settler.redrive_named(dead_end.source, ["1-0"]) == Tally(done=1)
+
+
+@pytest.mark.parametrize(("version", "refused"), [(b"1", 0), (b"2", 1), (b"10000", 1), (b"10001", 0), (b"x", 0)])
+async def test_an_event_that_its_source_would_wait_for_is_not_redriven(
+    settler: Settler, dead_end: DeadEnd, version: bytes, refused: int
+) -> None:
+    await dead_end.park(1, v=version)
+    tally = (await settler.redrive(EVERYTHING, limit=10)).total
+    assert tally == Tally(done=1 - refused, refused=refused)
+    assert len(await dead_end.ids()) == refused

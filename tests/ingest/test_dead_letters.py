@@ -100,7 +100,7 @@ async def test_a_letter_that_is_not_there_is_a_404(client: httpx2.AsyncClient) -
 
 async def test_named_letters_are_redriven(client: httpx2.AsyncClient, log: Log, dead_end: DeadEnd) -> None:
     answer = await _post(client, "redrive", source="workflow:progress", ids=["2-0", "1-0", "7-7"])
-    assert answer.json() == {"redriven": 2, "refused": 0, "gone": 1, "more": False}
+    assert answer.json() == {"redriven": 2, "refused": 0, "gone": 1, "already": 0, "more": False}
     assert [fields["redriven"] for fields in await log.events("workflow:progress")] == [
         "workflow:progress 1-0",
         "workflow:progress 2-0",
@@ -108,9 +108,19 @@ async def test_named_letters_are_redriven(client: httpx2.AsyncClient, log: Log, 
     assert await dead_end.ids() == ["3-0", "4-0"]
 
 
+@pytest.mark.usefixtures("dead_end")
+async def test_who_asks_again_is_told_that_it_was_done_already(client: httpx2.AsyncClient) -> None:
+    before = _counted("pipai_redriven_letters_total")
+    for answered in ({"redriven": 2, "already": 0}, {"redriven": 0, "already": 2}):
+        answer = await _post(client, "redrive", source="workflow:progress", ids=["1-0", "2-0"])
+        assert answer.status_code == 200
+        assert answer.json() == {"refused": 0, "gone": 0, "more": False, **answered}
+    assert _counted("pipai_redriven_letters_total") - before == 2
+
+
 async def test_letters_that_fit_are_redriven_up_to_the_limit(client: httpx2.AsyncClient, dead_end: DeadEnd) -> None:
     answer = await _post(client, "redrive", topic="workflow:w", limit=2)
-    assert answer.json() == {"redriven": 2, "refused": 0, "gone": 0, "more": True}
+    assert answer.json() == {"redriven": 2, "refused": 0, "gone": 0, "already": 0, "more": True}
     assert await dead_end.ids() == ["3-0", "4-0"]
 
 

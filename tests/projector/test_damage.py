@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
+from core.log import replay
 from core.log.keys import GROUP, Keys
 from core.views import refold
 from core.views.folds import render
@@ -146,6 +147,8 @@ async def test_a_view_is_folded_again_from_every_page_of_every_stream_of_the_log
 ) -> None:
     """The user's has heard from all of them; their feed is in the order of the log again."""
     monkeypatch.setattr(refold, "_PAGE", 3)
+    monkeypatch.setattr(replay, "_PAGE", 3)
+    monkeypatch.setattr(replay, "_SMALLEST_PAGE", 3)
     ada = Topic("default", "user", "ada")
     async with any_deployment.projecting():
         for number in range(5):

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from core.log import dead
 from core.log.keys import Keys
 from core.log.letters import Letters
-from core.log.redrive import Outcome, Settler
+from core.log.redrive import Settler, Tally
 from core.views import project
 from core.views.folds import State, evolve
 from pipai_contracts.dead_letters import DeadLetter, LetterFilter
@@ -65,7 +65,7 @@ async def test_what_was_redriven_after_a_fix_is_in_the_views_once(deployment: De
         await deployment.settled_without(unlucky)
         assert await progress(deployment) == 14
         fold.fixed = True
-        assert (await settler(deployment).redrive(EVERYTHING, limit=10)).total == Outcome(done=1)
+        assert (await settler(deployment).redrive(EVERYTHING, limit=10)).total == Tally(done=1)
         await deployment.settled_without(unlucky)
 
     assert await progress(deployment) == 13  # as a new event it is the latest
