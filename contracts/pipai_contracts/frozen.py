@@ -5,6 +5,9 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 
+_set = object.__setattr__
+
+
 class Frozen(BaseModel):
     """Base of views and of what folds keep."""
 
@@ -26,8 +29,8 @@ class Frozen(BaseModel):
     @classmethod
     def _made(cls, fields: dict[str, Any], given: set[str]) -> Self:
         made = object.__new__(cls)
-        object.__setattr__(made, "__dict__", fields)
-        object.__setattr__(made, "__pydantic_fields_set__", given)
-        object.__setattr__(made, "__pydantic_extra__", None)
-        object.__setattr__(made, "__pydantic_private__", None)
+        _set(made, "__dict__", fields)
+        _set(made, "__pydantic_fields_set__", given)
+        _set(made, "__pydantic_extra__", None)
+        _set(made, "__pydantic_private__", None)
         return made

@@ -59,17 +59,18 @@ def fold_batch(
         except FOLD_ERRORS as error:
             failed.append((record, error))
             continue
-        entries: dict[bool, FeedEntry] = {}  # by lateness: as a rule one, shared by all topics
-        for topic, work, state in changes:
-            late = state is work.state
-            if late not in entries:
-                entries[late] = _feed_entry(record, late=late)
-            work.entries.append(entries[late])
+        entry = late_entry = None  # as a rule the first, shared by all topics
+        for work, state in changes:
+            if state is work.state:
+                told = late_entry = late_entry or _feed_entry(record, late=True)
+            else:
+                told = entry = entry or _feed_entry(record, late=False)
+            work.entries.append(told)
             work.state = state
             work.heard[record.source] = record.stream_id
-            work.first = work.first or entries[late].stream_id
-            working[topic] = work
-    return Folded([_update(topic, work, version) for topic, work in working.items()], failed)
+            if not work.first:
+                work.first = told.stream_id
+    return Folded([_update(topic, work, version) for topic, work in working.items() if work.entries], failed)
 
 
 def _feed_entry(record: Record, *, late: bool) -> FeedEntry:
@@ -80,15 +81,17 @@ def _feed_entry(record: Record, *, late: bool) -> FeedEntry:
 
 def _fold_one(
     record: Record, loaded: Mapping[Topic, Stored], working: Mapping[Topic, _Working], only: AbstractSet[Topic] | None
-) -> list[tuple[Topic, _Working, State]]:
-    changes: list[tuple[Topic, _Working, State]] = []
+) -> list[tuple[_Working, State]]:
+    changes: list[tuple[_Working, State]] = []
     for topic in record.topics:
         if only is not None and topic not in only:
             continue
-        work = working.get(topic) or _begin(topic, loaded)
+        work = working.get(topic)
+        if work is None:
+            work = working[topic] = _begin(topic, loaded)
         newest = work.heard.get(record.source)
         if newest is None or record.stream_id > newest:
-            changes.append((topic, work, evolve(work.state, record)))
+            changes.append((work, evolve(work.state, record)))
     return changes
 
 

@@ -174,7 +174,7 @@ async def test_who_joins_before_the_hub_knows_its_place_is_told_to_look_again(hu
     """What came between their snapshot and the hub's first position would otherwise be missing in silence."""
     with hub.subscribe(Topic("default", "workflow", "w")) as subscription:
         async with hub.running():
-            assert await subscription.take(5) == ["lost"]
+            assert await subscription.take(5) == ["began"]
 
 
 async def test_who_joins_during_a_shutdown_is_told(hub: Hub) -> None:
