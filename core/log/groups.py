@@ -18,14 +18,14 @@ _MOST_GROUPS: Final = 100
 """Groups looked at per stream, those that are furthest behind first."""
 
 
-class Hold(NamedTuple):
+class HeldBack(NamedTuple):
     """What the groups of others ask for: the oldest entry a living one needs, and what each silent one would."""
 
     first_needed: StreamId | None
     silent: Mapping[bytes, StreamId]
 
 
-NOBODY: Final = Hold(None, {})
+NOBODY: Final = HeldBack(None, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +45,21 @@ class ForeignGroups:
     def __init__(self, redis: Redis, *, idle_limit: int) -> None:
         self._redis = redis
         self._idle_limit = idle_limit
-        self._known: dict[Source, tuple[float, Hold]] = {}
+        self._known: dict[Source, tuple[float, HeldBack]] = {}
 
-    async def hold(self, source: Source) -> Hold:
+    async def held_back(self, source: Source) -> HeldBack:
         """What is held back now, as it was at most five seconds ago.
 
         Raises:
             redis.exceptions.RedisError: Redis did not answer, or the key is no stream.
         """
-        looked, hold = self._known.get(source, (None, NOBODY))
+        looked, held_back = self._known.get(source, (None, NOBODY))
         if looked is None or time.monotonic() - looked >= _LOOK_EVERY:
-            hold = await self._look(source)
-            self._known[source] = (time.monotonic(), hold)
-        return hold
+            held_back = await self._look(source)
+            self._known[source] = (time.monotonic(), held_back)
+        return held_back
 
-    async def _look(self, source: Source) -> Hold:
+    async def _look(self, source: Source) -> HeldBack:
         groups = await self._foreign(source)
         if not groups:
             return NOBODY
@@ -86,7 +86,7 @@ class ForeignGroups:
                 alive.append(needed)
             else:
                 silent[group.name] = needed
-        return Hold(min(alive, default=None), silent)
+        return HeldBack(min(alive, default=None), silent)
 
     async def _foreign(self, source: Source) -> list[_Group]:
         try:

@@ -48,7 +48,7 @@ class Tally(NamedTuple):
         return Tally(*map(sum, zip(self, other, strict=True)))
 
 
-class Settled(NamedTuple):
+class Resolved(NamedTuple):
     """What a filter's letters came to, by source; ``more``: the limit left some of them."""
 
     by_source: dict[str, Tally]
@@ -63,11 +63,15 @@ class Settled(NamedTuple):
         return total
 
 
-class Settler:
+Step = Callable[[int], None]
+"""Hears, while letters are resolved, of how many more that is true."""
+
+
+class Resolver:
     """Redrives and purges the dead letters of one deployment.
 
     Every method raises `LogUnavailableError` when Redis does not answer, and those with a filter `UnknownSourceError`
-    when it names none: what was settled by then stays settled, and calling again goes on.
+    when it names none: what was resolved by then stays resolved, and calling again goes on.
     """
 
     def __init__(self, redis: Redis, keys: Keys, *, owner_ttl: int) -> None:
@@ -77,12 +81,12 @@ class Settler:
         self._letters = Letters(redis, keys)
         self._script = load_script(redis, __file__, "redrive.lua")
 
-    async def redrive(self, wanted: LetterFilter, *, limit: int) -> Settled:
+    async def redrive(self, wanted: LetterFilter, *, limit: int, step: Step | None = None) -> Resolved:
         """Append the events of at most ``limit`` letters again, each source's in its order, and delete the letters.
 
         Letters parked from now on are left alone, so an event that still fails comes round once only.
         """
-        return await self._settle(wanted, limit, self._redrive)
+        return await self._resolve(wanted, limit, self._redrive, step)
 
     async def redrive_named(self, source: Source, letter_ids: Sequence[str]) -> Tally:
         """The same for these letters."""
@@ -92,17 +96,21 @@ class Settler:
             tally = tally.plus(await self._append(source, letters[start : start + LETTERS_READ]))
         return tally
 
-    async def purge(self, wanted: LetterFilter, *, limit: int) -> Settled:
+    async def purge(self, wanted: LetterFilter, *, limit: int, step: Step | None = None) -> Resolved:
         """Delete at most ``limit`` letters; their events stay in the log, and in no view."""
-        return await self._settle(wanted, limit, self._purge)
+        return await self._resolve(wanted, limit, self._purge, step)
 
     async def purge_named(self, source: Source, letter_ids: Sequence[str]) -> Tally:
         """The same for these letters."""
         return await self._delete(source, list(dict.fromkeys(letter_ids)))
 
-    async def _settle(
-        self, wanted: LetterFilter, limit: int, deal_with: Callable[[Source, list[DeadLetter]], Awaitable[Tally]]
-    ) -> Settled:
+    async def _resolve(
+        self,
+        wanted: LetterFilter,
+        limit: int,
+        deal_with: Callable[[Source, list[DeadLetter]], Awaitable[Tally]],
+        step: Step | None,
+    ) -> Resolved:
         by_source: dict[str, Tally] = {}
         left, more = limit, False
         for source in self._letters.sources(wanted.source):
@@ -114,12 +122,14 @@ class Settler:
                     tally = await deal_with(source, chosen)
                     by_source[source.name] = by_source.get(source.name, Tally()).plus(tally)
                     left -= len(chosen)
+                    if step is not None:
+                        step(len(chosen))
                 if len(chosen) < len(fitting):
                     more = True
                     break
             if more:
                 break
-        return Settled(by_source, more)
+        return Resolved(by_source, more)
 
     async def _purge(self, source: Source, letters: list[DeadLetter]) -> Tally:
         return await self._delete(source, [letter.id for letter in letters])

@@ -100,7 +100,7 @@ class Continuity:
     def __init__(self, offset: int = 0) -> None:
         self.offset = offset
 
-    def holds(self, entry: Entry) -> bool:
+    def follows(self, entry: Entry) -> bool:
         """Whether nothing is missing before this entry, the next there is. What another hand added says nothing."""
         before, self.offset = self.offset, entry.offset or self.offset
         return not entry.offset or entry.offset == before + 1

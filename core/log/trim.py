@@ -54,16 +54,16 @@ class Trimmer:
         position = min(required, default=BEGINNING)
         if position == BEGINNING:
             return UNTOUCHED
-        hold = await self._groups.hold(source)
+        held_back = await self._groups.held_back(source)
         free = position.next
-        held = hold.first_needed is not None and hold.first_needed < free
-        first = min(free, hold.first_needed or free)
+        held = held_back.first_needed is not None and held_back.first_needed < free
+        first = min(free, held_back.first_needed or free)
         gone, length, below = await self._cut(source, self._max_entries, first, position)
         taken, bound = 0, self._max_entries + self._held_limit
         if held and length > bound:
             taken, length, below = await self._cut(source, bound, free, position)
         over = max(length - self._max_entries, 0)
-        left_behind = frozenset(group for group, needed in hold.silent.items() if needed < below)
+        left_behind = frozenset(group for group, needed in held_back.silent.items() if needed < below)
         return Trimmed(gone + taken, over, over if held else 0, taken, left_behind)
 
     async def trim_below(self, source: Source, stream_id: StreamId) -> bool:
@@ -74,7 +74,7 @@ class Trimmer:
         Raises:
             redis.exceptions.RedisError: Redis did not answer, or the key is no stream.
         """
-        if await self._groups.hold(source) != NOBODY:
+        if await self._groups.held_back(source) != NOBODY:
             return False
         await self._redis.xtrim(source.key, minid=str(stream_id), approximate=False)
         return True

@@ -14,7 +14,7 @@ DONE: Final = 0
 FOUND: Final = 1
 """The command worked, and what it looked for (a difference, something that cannot be verified) is there."""
 REFUSED: Final = 2
-"""The command changed nothing: the message says why."""
+"""The command was refused, or could not go on; the message says why, and whether anything was done."""
 
 
 class RefusedError(Exception):

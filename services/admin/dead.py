@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from core.log.errors import LogUnavailableError, UnknownLetterError, UnknownSourceError
 from core.log.keys import Source
 from core.log.letters import Letters, place_of
-from core.log.redrive import Settled, Settler, Tally
+from core.log.redrive import Resolved, Resolver, Tally
 from pipai_contracts.dead_letters import DeadLetter, LetterFilter
 from services.admin.command import DONE, FOUND, Command, Deployment, RefusedError
+from services.admin.progress import Progress
 from services.admin.waiting import list_waiting, park_waiting
 from services.admin.words import counted, plain
 
@@ -78,8 +79,8 @@ async def _carry_out(deployment: Deployment, chosen: Namespace) -> int:
     actions: dict[str, Callable[[Deployment, Namespace], Awaitable[int]]] = {
         "list": _list,
         "show": _show,
-        "redrive": _settle,
-        "purge": _settle,
+        "redrive": _resolve,
+        "purge": _resolve,
         "waiting": list_waiting,
         "park": park_waiting,
     }
@@ -126,7 +127,7 @@ async def _show(deployment: Deployment, chosen: Namespace) -> int:
     return DONE
 
 
-async def _settle(deployment: Deployment, chosen: Namespace) -> int:
+async def _resolve(deployment: Deployment, chosen: Namespace) -> int:
     """Redrive or purge: the letters that are named, or those that fit. Exit code 1: some could not be."""
     letters = Letters(deployment.redis, deployment.keys)
     wanted = _filter_of(chosen)
@@ -135,25 +136,27 @@ async def _settle(deployment: Deployment, chosen: Namespace) -> int:
     word = _DONE_WORD[chosen.action]
     if chosen.all and not chosen.yes:
         raise RefusedError(f"{counted(await letters.count(wanted), 'letter')} would be {word}; add --yes to do it")
-    settler = Settler(deployment.redis, deployment.keys, owner_ttl=deployment.settings.view_ttl)
+    resolver = Resolver(deployment.redis, deployment.keys, owner_ttl=deployment.settings.view_ttl)
     try:
         if chosen.places:
-            settled = await _settle_named(settler, [_place(letters, place) for place in chosen.places], chosen.action)
+            resolved = await _resolve_named(
+                resolver, [_place(letters, place) for place in chosen.places], chosen.action
+            )
         else:
-            by_filter = settler.redrive if chosen.action == "redrive" else settler.purge
-            settled = await by_filter(wanted, limit=chosen.limit)
+            by_filter = resolver.redrive if chosen.action == "redrive" else resolver.purge
+            resolved = await by_filter(wanted, limit=chosen.limit, step=Progress(f"letters {word}").step)
     except LogUnavailableError as error:
         raise LogUnavailableError(f"{error}; what was {word} by now stays so, run it again to go on") from error
-    _tell(settled, word, as_json=chosen.json)
-    return FOUND if settled.total.refused or settled.total.gone else DONE
+    _tell(resolved, word, as_json=chosen.json)
+    return FOUND if resolved.total.refused or resolved.total.gone else DONE
 
 
-async def _settle_named(settler: Settler, places: Sequence[tuple[Source, str]], action: str) -> Settled:
-    by_name = settler.redrive_named if action == "redrive" else settler.purge_named
+async def _resolve_named(resolver: Resolver, places: Sequence[tuple[Source, str]], action: str) -> Resolved:
+    by_name = resolver.redrive_named if action == "redrive" else resolver.purge_named
     by_source: dict[Source, list[str]] = {}
     for source, letter_id in places:
         by_source.setdefault(source, []).append(letter_id)
-    return Settled({source.name: await by_name(source, ids) for source, ids in by_source.items()}, more=False)
+    return Resolved({source.name: await by_name(source, ids) for source, ids in by_source.items()}, more=False)
 
 
 def _filter_of(chosen: Namespace) -> LetterFilter:
@@ -177,12 +180,12 @@ def _place(letters: Letters, place: str) -> tuple[Source, str]:
     return source, str(letter_id)
 
 
-def _tell(settled: Settled, word: str, *, as_json: bool) -> None:
+def _tell(resolved: Resolved, word: str, *, as_json: bool) -> None:
     if as_json:
-        told = {name: _counts(tally, word) for name, tally in settled.by_source.items()}
-        sys.stdout.write(json.dumps({**_counts(settled.total, word), "more": settled.more, "sources": told}) + "\n")
+        told = {name: _counts(tally, word) for name, tally in resolved.by_source.items()}
+        sys.stdout.write(json.dumps({**_counts(resolved.total, word), "more": resolved.more, "sources": told}) + "\n")
         return
-    done, refused, gone, already = settled.total
+    done, refused, gone, already = resolved.total
     sys.stdout.write(f"{done} {word}\n")
     if already:
         sys.stdout.write(f"{already} redriven by somebody else just before\n")
@@ -193,7 +196,7 @@ def _tell(settled: Settled, word: str, *, as_json: bool) -> None:
         )
     if gone:
         sys.stdout.write(f"{gone} not there: redriven, purged or pushed out before\n")
-    if settled.more:
+    if resolved.more:
         sys.stdout.write("more are left, beyond --limit\n")
 
 

@@ -107,7 +107,7 @@ class LogIndex:
         scanned = self._scanned[source.name]
         continuity = Continuity(scanned.offset)
         async for _, entry, parked in self._log.read(source, after=scanned.stream_id, upto=target.stream_id):
-            if not continuity.holds(entry):
+            if not continuity.follows(entry):
                 self._whole_since[source.name] = entry.stream_id
             if not parked:
                 self._note(source, entry)

@@ -29,7 +29,10 @@ COMMANDS: Final[tuple[Command, ...]] = (
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Carry out one command and return its exit code: 0 done, 1 something was found, 2 refused."""
+    """Carry out one command and return its exit code: 0 done, 1 something was found, 2 refused.
+
+    docs/guides/operations.md has them by command.
+    """
     parser = argparse.ArgumentParser(prog="pipai-admin", description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True)
     for command in COMMANDS:

@@ -74,7 +74,7 @@ class LogMover:
         streams = [_Stream(self._new.source(name, partition)) for partition in range(self._new.partitions)]
         continuity = {source: Continuity() for source in olds}
         async for logged in self._log.read_together(dict.fromkeys(olds)):
-            if not continuity[logged.source].holds(logged.entry):
+            if not continuity[logged.source].follows(logged.entry):
                 _note_hole(streams)
             await self._deal(logged, streams)
             self._progress.step()

@@ -1,9 +1,9 @@
-"""``pipai-admin rebuild``: fold the log again, and mend the views that differ, while traffic flows."""
+"""``pipai-admin rebuild``: fold the log again, and replace the views that differ, while traffic flows."""
 
 import asyncio
 import random
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import Counter
 from typing import Final, Literal
 
@@ -13,17 +13,15 @@ from services.admin.alone import alone
 from services.admin.command import DONE, FOUND, Command, Deployment
 from services.admin.compare import MISFIT, Comparer
 from services.admin.progress import Progress
-from services.admin.selection import add_selection, selection_of
+from services.admin.selection import selection_and, selection_of
 
 _TRIES: Final = 50
 """Times a view is folded and compared anew because it was committed meanwhile."""
 
-Outcome = Literal["rebuilt", "same", "unverifiable", "moved"]
+Verdict = Literal["rebuilt", "same", "unverifiable", "moved"]
 
 
-def _add_arguments(parser: ArgumentParser) -> None:
-    add_selection(parser)
-    parser.add_argument("--dry-run", action="store_true", help="say what would be rebuilt, change nothing")
+_ADD_ARGUMENTS: Final = selection_and("--dry-run", "say what would be rebuilt, change nothing")
 
 
 async def _rebuild(deployment: Deployment, chosen: Namespace) -> int:
@@ -36,7 +34,7 @@ async def _rebuild(deployment: Deployment, chosen: Namespace) -> int:
 
 async def _rebuild_selected(deployment: Deployment, chosen: Namespace) -> int:
     comparer = Comparer(deployment.redis, deployment.keys, deployment.settings, selection_of(chosen))
-    counts = Counter[Outcome]()
+    counts = Counter[Verdict]()
     progress = Progress("views looked at")
     async for topic in comparer.topics():
         counts[await _rebuild_one(comparer, topic, dry_run=chosen.dry_run)] += 1
@@ -49,7 +47,7 @@ async def _rebuild_selected(deployment: Deployment, chosen: Namespace) -> int:
     return FOUND if counts["unverifiable"] or counts["moved"] else DONE
 
 
-async def _rebuild_one(comparer: Comparer, topic: Topic, *, dry_run: bool) -> Outcome:
+async def _rebuild_one(comparer: Comparer, topic: Topic, *, dry_run: bool) -> Verdict:
     for attempt in range(_TRIES):
         try:
             comparison = await comparer.compare(topic)
@@ -71,4 +69,4 @@ async def _rebuild_one(comparer: Comparer, topic: Topic, *, dry_run: bool) -> Ou
     return "moved"
 
 
-REBUILD: Final = Command("rebuild", "fold the log again and mend the views that differ", _add_arguments, _rebuild)
+REBUILD: Final = Command("rebuild", "fold the log again and replace the views that differ", _ADD_ARGUMENTS, _rebuild)

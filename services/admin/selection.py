@@ -1,6 +1,7 @@
 """Which topics a command is about."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -22,11 +23,16 @@ class Selection:
         return self.kind is None or topic.kind == self.kind
 
 
-def add_selection(parser: ArgumentParser) -> None:
-    """The arguments that name topics."""
-    parser.add_argument("kind", nargs="?", choices=[*KINDS, "all"], default="all", help="views of this kind only")
-    parser.add_argument("--id", help="only the view of this id; needs a kind")
-    parser.add_argument("--tenant", default=DEFAULT_TENANT, help="whose the id is (default: %(default)s)")
+def selection_and(flag: str, what: str) -> Callable[[ArgumentParser], None]:
+    """The arguments that name topics, and a flag of the command's own."""
+
+    def add_arguments(parser: ArgumentParser) -> None:
+        parser.add_argument("kind", nargs="?", choices=[*KINDS, "all"], default="all", help="views of this kind only")
+        parser.add_argument("--id", help="only the view of this id; needs a kind")
+        parser.add_argument("--tenant", default=DEFAULT_TENANT, help="whose the id is (default: %(default)s)")
+        parser.add_argument(flag, action="store_true", help=what)
+
+    return add_arguments
 
 
 def selection_of(chosen: Namespace) -> Selection:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import Counter
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from pipai_contracts.ids import Topic
 from services.admin.command import DONE, FOUND, Command, Deployment
 from services.admin.compare import MISFIT, Comparer, Comparison
 from services.admin.progress import Progress
-from services.admin.selection import add_selection, selection_of
+from services.admin.selection import selection_and, selection_of
 
 MAX_SHOWN: Final = 200
 """Characters of a value in a line for people; --json has all of it."""
@@ -22,9 +22,7 @@ _WHY_NOT: Final[dict[type[Exception], str]] = {
 }
 
 
-def _add_arguments(parser: ArgumentParser) -> None:
-    add_selection(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object per line")
+_ADD_ARGUMENTS: Final = selection_and("--json", "one JSON object per line")
 
 
 async def _verify(deployment: Deployment, chosen: Namespace) -> int:
@@ -39,14 +37,14 @@ async def _verify(deployment: Deployment, chosen: Namespace) -> int:
             counts["unverifiable"] += 1
             _tell_unverifiable(topic, _WHY_NOT[type(error)], as_json=chosen.json)
         else:
-            counts[_outcome(comparison)] += 1
+            counts[_verdict(comparison)] += 1
             _tell(comparison, as_json=chosen.json)
         progress.step()
     _tell_summary(counts, as_json=chosen.json)
     return FOUND if counts["different"] else DONE
 
 
-def _outcome(comparison: Comparison) -> str:
+def _verdict(comparison: Comparison) -> str:
     if comparison.unverifiable is not None:
         return "unverifiable"
     return "different" if comparison.differences and not comparison.expired else "same"
@@ -93,4 +91,4 @@ def _short(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
-VERIFY: Final = Command("verify", "compare the live views with a fresh fold of the log", _add_arguments, _verify)
+VERIFY: Final = Command("verify", "compare the live views with a fresh fold of the log", _ADD_ARGUMENTS, _verify)

@@ -19,6 +19,7 @@ from core.views.checkpoints import Checkpoints
 from pipai_contracts.record import StreamId
 from pipai_contracts.upcast import NewerVersionError
 from services.admin.command import DONE, Deployment, RefusedError
+from services.admin.progress import Progress
 from services.admin.words import counted, plain
 
 _LISTED: Final = 100
@@ -62,9 +63,10 @@ async def park_waiting(deployment: Deployment, chosen: Namespace) -> int:
         count = sum([1 async for _ in _all_waiting(deployment)])
         raise RefusedError(f"{counted(count, 'event')} would be parked; add --yes to do it")
     dead = DeadLetters(deployment.redis, deployment.keys)
-    parked = 0
+    parked, progress = 0, Progress("events parked")
     async for waiting in _all_waiting(deployment) if chosen.all else _named(deployment, chosen.places):
         parked += (await dead.park(waiting.source, waiting.entry, waiting.why)).now
+        progress.step()
     sys.stdout.write(f"{parked} parked; what came after them is projected within seconds\n")
     return DONE
 

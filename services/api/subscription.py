@@ -25,7 +25,7 @@ class Subscription:
         self._arrived = asyncio.Event()
 
     def offer(self, item: Change | Signal | bytes) -> None:
-        """Hand over a change, a signal, or a ready frame without position; never waits.
+        """Pass on a change, a signal, or a ready frame without position; never waits.
 
         When too much waits, the changes among it are given up for one ``slow``; the latest signals stay.
         """

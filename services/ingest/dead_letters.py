@@ -12,7 +12,7 @@ from pydantic import Field
 from core.log.errors import LogUnavailableError, UnknownLetterError, UnknownSourceError
 from core.log.keys import Source
 from core.log.letters import Letters
-from core.log.redrive import Settled, Settler, Tally
+from core.log.redrive import Resolved, Resolver, Tally
 from core.runtime.http import PathId
 from pipai_contracts.dead_letters import (
     ChosenLetters,
@@ -41,7 +41,7 @@ class PageQuery(LetterFilter):
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 50
 
 
-def dead_letters_router(letters: Letters, settler: Settler) -> APIRouter:
+def dead_letters_router(letters: Letters, resolver: Resolver) -> APIRouter:
     """Routes below ``/stream/dead-letters``.
 
     They show and change events of every tenant: access control belongs here, on the router, for operators only.
@@ -76,18 +76,18 @@ def dead_letters_router(letters: Letters, settler: Settler) -> APIRouter:
     async def redrive(request: Request) -> Redriven:
         """Append the events of dead letters again, as new events, and delete the letters."""
         chosen = await read_model(request, ChosenLetters)
-        settled = await _settle(letters, chosen, settler.redrive, settler.redrive_named)
-        _count(settled, REDRIVEN)
-        done, refused, gone, already = settled.total
-        return Redriven(redriven=done, refused=refused, gone=gone, already=already, more=settled.more)
+        resolved = await _resolve(letters, chosen, resolver.redrive, resolver.redrive_named)
+        _count(resolved, REDRIVEN)
+        done, refused, gone, already = resolved.total
+        return Redriven(redriven=done, refused=refused, gone=gone, already=already, more=resolved.more)
 
     @router.post("/purge", **changing)
     async def purge(request: Request) -> Purged:
         """Delete dead letters for good."""
         chosen = await read_model(request, ChosenLetters)
-        settled = await _settle(letters, chosen, settler.purge, settler.purge_named)
-        _count(settled, PURGED)
-        return Purged(purged=settled.total.done, gone=settled.total.gone, more=settled.more)
+        resolved = await _resolve(letters, chosen, resolver.purge, resolver.purge_named)
+        _count(resolved, PURGED)
+        return Purged(purged=resolved.total.done, gone=resolved.total.gone, more=resolved.more)
 
     _ = (list_letters, show_letter, redrive, purge)  # called through the router only
     return router
@@ -105,14 +105,14 @@ async def measure_dead_letters(letters: Letters) -> None:
 
 
 class _ByFilter(Protocol):
-    async def __call__(self, wanted: LetterFilter, *, limit: int) -> Settled: ...
+    async def __call__(self, wanted: LetterFilter, *, limit: int) -> Resolved: ...
 
 
 class _ByName(Protocol):
     async def __call__(self, source: Source, letter_ids: Sequence[str]) -> Tally: ...
 
 
-async def _settle(letters: Letters, chosen: ChosenLetters, by_filter: _ByFilter, by_name: _ByName) -> Settled:
+async def _resolve(letters: Letters, chosen: ChosenLetters, by_filter: _ByFilter, by_name: _ByName) -> Resolved:
     """Deal with the letters the request means; those it names must not all be unknown."""
     with _refusing("body"):
         if chosen.ids is None or chosen.source is None:
@@ -121,11 +121,11 @@ async def _settle(letters: Letters, chosen: ChosenLetters, by_filter: _ByFilter,
         tally = await by_name(source, chosen.ids)
     if tally.gone == sum(tally):
         raise unknown_letter(f"body.ids: none of these is a dead letter of {source.name}")
-    return Settled({source.name: tally}, more=False)
+    return Resolved({source.name: tally}, more=False)
 
 
-def _count(settled: Settled, counter: Counter) -> None:
-    for source, tally in settled.by_source.items():
+def _count(resolved: Resolved, counter: Counter) -> None:
+    for source, tally in resolved.by_source.items():
         counter.labels(source).inc(tally.done)
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from core.log.append import Appender
 from core.log.keys import Keys
 from core.log.letters import Letters
-from core.log.redrive import Settler
+from core.log.redrive import Resolver
 from core.log.requests import Requests
 from core.runtime.http import HttpService
 from core.runtime.redis import command_client
@@ -54,7 +54,7 @@ def build(settings: IngestSettings) -> HttpService:
     router.include_router(cloudevents_router(publisher))
     router.include_router(publish_router(publisher))
     router.include_router(upload_router(intake, settings.upload_max_bytes))
-    router.include_router(dead_letters_router(letters, Settler(redis, keys, owner_ttl=settings.view_ttl)))
+    router.include_router(dead_letters_router(letters, Resolver(redis, keys, owner_ttl=settings.view_ttl)))
     chores: list[tuple[str, Chore, float]] = [
         ("upload janitor", Janitor(storage, timedelta(seconds=settings.upload_ttl)).sweep, INTERVAL),
         ("dead letter count", partial(measure_dead_letters, letters), MEASURE_INTERVAL),

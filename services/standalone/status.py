@@ -34,7 +34,7 @@ def status(folder: Path) -> int:
 
 
 def logs(folder: Path, service: str | None, *, follow: bool) -> int:
-    """Hand over to `tail` on the log of one service, or of all."""
+    """Become `tail` on the log of one service, or of all."""
     folder = folder / "logs"
     path = folder / f"{service or ALL}.log"
     if path.is_file():

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from core.log.letters import Letters
+from core.log.read import read_entries
 from pipai_contracts.dead_letters import LetterFilter
 from pipai_contracts.publish import Published
+from pipai_contracts.record import BEGINNING
 from tests.admin.conftest import Admin
 from tests.conftest import wait_until
 from tests.core.telling import ai, step
@@ -16,7 +18,7 @@ from tests.projector.fresh_fold import is_projected
 
 @pytest.fixture
 async def waiting(deployment: Deployment) -> AsyncIterator[list[Published]]:
-    """A source that waits: after its first event two of version 7, one of them twice as many events later."""
+    """A source that waits: behind its first event there are two of version 7, with one of ours between them."""
     async with deployment.projecting():
         await deployment.publish(step(1))
         await deployment.settled()
@@ -81,14 +83,14 @@ async def test_what_does_not_wait_is_not_parked(
 ) -> None:
     """Parking what is in a view already would make the view differ from its log."""
     (sound,) = await deployment.publish(step(5))
-    projected = (await deployment.redis.xrange(deployment.source().key, count=1))[0][0].decode()
+    (projected,) = await read_entries(deployment.redis, deployment.source(), after=BEGINNING, count=1)
     refused = {
         (): "say which events",
         (_place(waiting[0]), "--all", "--yes"): "say which events",
         (_place(waiting[0]), "x"): "x: must be like workflow:progress/",
         (_place(waiting[0]), "workflow:progress/1-1"): "the log has no such event",
         (_place(waiting[0]), _place(sound)): "waits for nobody: this build can read it",
-        (_place(waiting[0]), f"workflow:progress/{projected}"): "waits for nobody",
+        (_place(waiting[0]), f"workflow:progress/{projected.stream_id}"): "waits for nobody",
     }
     for places, why in refused.items():
         assert await admin("dead", "park", *places) == 2, places

@@ -13,7 +13,7 @@ from core.log.entry import decode
 from core.log.errors import LogUnavailableError, UnknownLetterError, UnknownSourceError
 from core.log.keys import Keys, Source
 from core.log.letters import Letters
-from core.log.redrive import Settler, Tally
+from core.log.redrive import Resolver, Tally
 from pipai_contracts.dead_letters import LetterFilter
 from pipai_contracts.ids import Topic
 from tests.core.dead_letters import EVENT, DeadEnd
@@ -38,8 +38,8 @@ def letters(redis: Redis, keys: Keys) -> Letters:
 
 
 @pytest.fixture
-def settler(redis: Redis, keys: Keys) -> Settler:
-    return Settler(redis, keys, owner_ttl=60)
+def resolver(redis: Redis, keys: Keys) -> Resolver:
+    return Resolver(redis, keys, owner_ttl=60)
 
 
 async def _ids(letters: Letters, limit: int = 100, **wanted: str) -> list[str]:
@@ -152,9 +152,9 @@ async def test_the_census_counts_letters_and_says_how_old_the_oldest_is(letters:
     assert (census["notifications"].count, census["notifications"].oldest) == (0, 0)
 
 
-async def test_a_redriven_letter_is_a_new_event_that_names_the_old(settler: Settler, dead_end: DeadEnd) -> None:
+async def test_a_redriven_letter_is_a_new_event_that_names_the_old(resolver: Resolver, dead_end: DeadEnd) -> None:
     await dead_end.park(1, offset=b"17", data=b"\xff\x00")
-    assert (await settler.redrive(EVERYTHING, limit=10)).by_source == {"workflow:progress": Tally(done=1)}
+    assert (await resolver.redrive(EVERYTHING, limit=10)).by_source == {"workflow:progress": Tally(done=1)}
     (entry,) = await dead_end.log()
     assert entry.fields == {
         **EVENT,
@@ -167,9 +167,9 @@ async def test_a_redriven_letter_is_a_new_event_that_names_the_old(settler: Sett
     assert await dead_end.ids() == []
 
 
-async def test_an_event_that_could_be_read_after_all_is_read(settler: Settler, dead_end: DeadEnd) -> None:
+async def test_an_event_that_could_be_read_after_all_is_read(resolver: Resolver, dead_end: DeadEnd) -> None:
     await dead_end.park(1)
-    await settler.redrive(EVERYTHING, limit=1)
+    await resolver.redrive(EVERYTHING, limit=1)
     record = decode(dead_end.source, (await dead_end.log())[0])
     assert (record.envelope.event_id, record.offset, record.data) == (
         "redrive:workflow:progress:1-0",
@@ -178,21 +178,21 @@ async def test_an_event_that_could_be_read_after_all_is_read(settler: Settler, d
     )
 
 
-async def test_an_entry_of_another_hand_gets_an_id_and_an_offset(settler: Settler, dead_end: DeadEnd) -> None:
+async def test_an_entry_of_another_hand_gets_an_id_and_an_offset(resolver: Resolver, dead_end: DeadEnd) -> None:
     await dead_end.park_raw(1, {b"hello": b"world"})
-    await settler.redrive(EVERYTHING, limit=1)
+    await resolver.redrive(EVERYTHING, limit=1)
     (entry,) = await dead_end.log()
     assert (entry.fields[b"hello"], entry.offset) == (b"world", 1)
 
 
 async def test_offsets_go_on_and_the_order_of_the_originals_stays(
-    settler: Settler, dead_end: DeadEnd, appender: Appender, monkeypatch: pytest.MonkeyPatch
+    resolver: Resolver, dead_end: DeadEnd, appender: Appender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(letters_module, "LETTERS_READ", 2)
     await appender.append([step(1).envelope("a")])
     for number in range(1, 6):
         await dead_end.park(number)
-    await settler.redrive(EVERYTHING, limit=10)
+    await resolver.redrive(EVERYTHING, limit=10)
     await appender.append([step(2).envelope("b")])
 
     entries = await dead_end.log()
@@ -202,48 +202,48 @@ async def test_offsets_go_on_and_the_order_of_the_originals_stays(
 
 
 async def test_what_still_fails_is_parked_again_as_tried_twice(
-    settler: Settler, letters: Letters, dead_end: DeadEnd
+    resolver: Resolver, letters: Letters, dead_end: DeadEnd
 ) -> None:
     await dead_end.park(1)
     for attempts in (2, 3):
-        await settler.redrive(EVERYTHING, limit=10)
+        await resolver.redrive(EVERYTHING, limit=10)
         await dead_end.park_all()
         (letter,) = (await letters.page(EVERYTHING, after=None, limit=10)).letters
         assert (letter.attempts, letter.error) == (attempts, "ValueError: still bad")
 
 
 async def test_letters_parked_meanwhile_are_left_alone(
-    settler: Settler, dead_end: DeadEnd, monkeypatch: pytest.MonkeyPatch
+    resolver: Resolver, dead_end: DeadEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else redriving everything would never end while every event fails again at once."""
     monkeypatch.setattr(letters_module, "LETTERS_READ", 2)
     for number in range(1, 6):
         await dead_end.park(number)
-    redrive = settler._redrive  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    redrive = resolver._redrive  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
     async def and_park_again(source: Source, chosen: list[letters_module.DeadLetter]) -> Tally:
         tally = await redrive(source, chosen)
         await dead_end.park_all()
         return tally
 
-    monkeypatch.setattr(settler, "_redrive", and_park_again)
-    assert (await settler.redrive(EVERYTHING, limit=100)).total == Tally(done=5)
+    monkeypatch.setattr(resolver, "_redrive", and_park_again)
+    assert (await resolver.redrive(EVERYTHING, limit=100)).total == Tally(done=5)
     assert len(await dead_end.ids()) == 5
 
 
-async def test_a_limit_leaves_the_rest_and_says_so(settler: Settler, dead_end: DeadEnd) -> None:
+async def test_a_limit_leaves_the_rest_and_says_so(resolver: Resolver, dead_end: DeadEnd) -> None:
     for number in range(1, 5):
         await dead_end.park(number, topic=b"workflow:%d" % (number % 2))
     odd = LetterFilter(topic="workflow:1")
-    first, second = await settler.redrive(odd, limit=1), await settler.redrive(odd, limit=1)
-    assert [(settled.total.done, settled.more) for settled in (first, second)] == [(1, True), (1, False)]
+    first, second = await resolver.redrive(odd, limit=1), await resolver.redrive(odd, limit=1)
+    assert [(resolved.total.done, resolved.more) for resolved in (first, second)] == [(1, True), (1, False)]
     assert await dead_end.ids() == ["2-0", "4-0"]
 
 
-async def test_redriving_by_id_twice_appends_once_and_says_so(settler: Settler, dead_end: DeadEnd) -> None:
+async def test_redriving_by_id_twice_appends_once_and_says_so(resolver: Resolver, dead_end: DeadEnd) -> None:
     for number in (1, 2, 3):
         await dead_end.park(number)
-    answers = [await settler.redrive_named(dead_end.source, ["3-0", "1-0", "9-9"]) for _ in range(2)]
+    answers = [await resolver.redrive_named(dead_end.source, ["3-0", "1-0", "9-9"]) for _ in range(2)]
     assert answers == [Tally(done=2, gone=1), Tally(already=2, gone=1)]
     assert [entry.fields[b"redriven"] for entry in await dead_end.log()] == [
         b"workflow:progress 1-0",
@@ -257,103 +257,103 @@ async def test_two_who_redrive_everything_at_once_append_each_event_once(
 ) -> None:
     for number in range(1, 121):
         await dead_end.park(number)
-    rivals = [Settler(redis, keys, owner_ttl=60) for _ in range(3)]
-    settled = await asyncio.gather(*(rival.redrive(EVERYTHING, limit=1000) for rival in rivals))
-    assert sum(one.total.done for one in settled) == 120, "each letter is counted by the one who redrove it"
-    assert sum(one.total.gone for one in settled) == 0
+    rivals = [Resolver(redis, keys, owner_ttl=60) for _ in range(3)]
+    resolved = await asyncio.gather(*(rival.redrive(EVERYTHING, limit=1000) for rival in rivals))
+    assert sum(one.total.done for one in resolved) == 120, "each letter is counted by the one who redrove it"
+    assert sum(one.total.gone for one in resolved) == 0
     told = [entry.fields[b"redriven"] for entry in await dead_end.log()]
     assert len(told) == len(set(told)) == 120
     assert await dead_end.ids() == []
 
 
 async def test_a_lost_answer_redrives_once(
-    settler: Settler, dead_end: DeadEnd, monkeypatch: pytest.MonkeyPatch
+    resolver: Resolver, dead_end: DeadEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Appending and deleting are one step: who asks again finds both done."""
     for number in (1, 2, 3):
         await dead_end.park(number)
-    script = settler._script  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    script = resolver._script  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
     async def unheard(**given: Any) -> None:
         await script(**given)
         raise ConnectionError("reset by peer")
 
     with monkeypatch.context() as broken:
-        broken.setattr(settler, "_script", unheard)
+        broken.setattr(resolver, "_script", unheard)
         with pytest.raises(LogUnavailableError, match="reset by peer"):
-            await settler.redrive_named(dead_end.source, ["1-0", "2-0"])
-    assert await settler.redrive_named(dead_end.source, ["1-0", "2-0"]) == Tally(already=2)
-    assert (await settler.redrive(EVERYTHING, limit=10)).total == Tally(done=1)
+            await resolver.redrive_named(dead_end.source, ["1-0", "2-0"])
+    assert await resolver.redrive_named(dead_end.source, ["1-0", "2-0"]) == Tally(already=2)
+    assert (await resolver.redrive(EVERYTHING, limit=10)).total == Tally(done=1)
     assert [entry.offset for entry in await dead_end.log()] == [1, 2, 3]
     assert await dead_end.ids() == []
 
 
 async def test_an_event_that_failed_before_it_had_an_owner_gets_it(
-    redis: Redis, settler: Settler, appender: Appender, dead_end: DeadEnd
+    redis: Redis, resolver: Resolver, appender: Appender, dead_end: DeadEnd
 ) -> None:
     await dead_end.park(1)
     await appender.append([step(1).by("ada").envelope("a")])
-    await settler.redrive(EVERYTHING, limit=1)
+    await resolver.redrive(EVERYTHING, limit=1)
     assert (await dead_end.log())[-1].fields[b"user"] == b"ada"
     assert await redis.ttl(dead_end.source.owner(Topic("default", "workflow", "w"))) > 0
 
 
 async def test_an_ai_event_gets_the_owner_of_its_workflow(
-    redis: Redis, settler: Settler, appender: Appender, keys: Keys
+    redis: Redis, resolver: Resolver, appender: Appender, keys: Keys
 ) -> None:
     """Another stream remembers it."""
     end = DeadEnd(redis, keys, keys.source("ai:progress", 0))
     await end.park(1, type=b"ai_progress", data=b'{"workflow_id":"w","step":"s"}', user=b"bob")
     await appender.append([step(1).by("ada").envelope("a")])
-    await settler.redrive(EVERYTHING, limit=1)
+    await resolver.redrive(EVERYTHING, limit=1)
     assert (await end.log())[0].fields[b"user"] == b"ada"
 
 
 async def test_a_redriven_event_makes_its_owner_known_again(
-    settler: Settler, appender: Appender, dead_end: DeadEnd
+    resolver: Resolver, appender: Appender, dead_end: DeadEnd
 ) -> None:
     await dead_end.park(1, user=b"ada")
-    await settler.redrive(EVERYTHING, limit=1)
+    await resolver.redrive(EVERYTHING, limit=1)
     await appender.append([step(2).envelope("b"), ai("x").envelope("c")])
     assert (await dead_end.log())[-1].fields[b"user"] == b"ada"
 
 
 @pytest.mark.parametrize("user", [b"\xff", b"x" * 201, b"a\nb"])
 async def test_a_user_that_can_own_nothing_owns_nothing(
-    settler: Settler, redis: Redis, dead_end: DeadEnd, user: bytes
+    resolver: Resolver, redis: Redis, dead_end: DeadEnd, user: bytes
 ) -> None:
     """Its name among the owners would fail later publishes."""
     await dead_end.park(1, user=user)
-    await settler.redrive(EVERYTHING, limit=1)
+    await resolver.redrive(EVERYTHING, limit=1)
     assert (await dead_end.log())[0].fields[b"user"] == user
     assert not await redis.exists(dead_end.source.owner(Topic("default", "workflow", "w")))
 
 
-async def test_an_entry_of_very_many_fields_stays_a_letter(settler: Settler, dead_end: DeadEnd) -> None:
+async def test_an_entry_of_very_many_fields_stays_a_letter(resolver: Resolver, dead_end: DeadEnd) -> None:
     await dead_end.park_raw(1, {b"%d" % number: b"" for number in range(5000)})
     await dead_end.park(2)
-    assert (await settler.redrive(EVERYTHING, limit=10)).total == Tally(done=1, refused=1)
+    assert (await resolver.redrive(EVERYTHING, limit=10)).total == Tally(done=1, refused=1)
     assert await dead_end.ids() == ["1-0"]
 
 
-async def test_a_counter_that_is_no_number_moves_nothing(redis: Redis, settler: Settler, dead_end: DeadEnd) -> None:
+async def test_a_counter_that_is_no_number_moves_nothing(redis: Redis, resolver: Resolver, dead_end: DeadEnd) -> None:
     await dead_end.park(1)
     await redis.set(dead_end.source.offset, "x")
     with pytest.raises(LogUnavailableError, match="cannot append to"):
-        await settler.redrive(EVERYTHING, limit=1)
+        await resolver.redrive(EVERYTHING, limit=1)
     await redis.delete(dead_end.source.offset)
     assert (await dead_end.ids(), await dead_end.log()) == (["1-0"], [])
 
 
 async def test_purged_letters_are_gone_and_nothing_is_appended(
-    settler: Settler, letters: Letters, dead_end: DeadEnd
+    resolver: Resolver, letters: Letters, dead_end: DeadEnd
 ) -> None:
     for number in range(1, 6):
         await dead_end.park(number, topic=b"workflow:%d" % (number % 2))
-    assert await settler.purge_named(dead_end.source, ["1-0", "1-0", "9-9"]) == Tally(done=1, gone=1)
-    assert (await settler.purge(LetterFilter(topic="workflow:1"), limit=1)).more
+    assert await resolver.purge_named(dead_end.source, ["1-0", "1-0", "9-9"]) == Tally(done=1, gone=1)
+    assert (await resolver.purge(LetterFilter(topic="workflow:1"), limit=1)).more
     assert await dead_end.ids() == ["2-0", "4-0", "5-0"]
-    assert (await settler.purge(EVERYTHING, limit=10)).total == Tally(done=3)
+    assert (await resolver.purge(EVERYTHING, limit=10)).total == Tally(done=3)
     assert (await dead_end.ids(), await dead_end.log()) == ([], [])
     with pytest.raises(UnknownLetterError, match="no dead letter workflow:progress/1-0"):
         await letters.find(dead_end.source, "1-0")
@@ -361,36 +361,36 @@ async def test_purged_letters_are_gone_and_nothing_is_appended(
 
 async def test_letters_of_partitions_stay_in_their_partition(redis: Redis, key_prefix: str) -> None:
     keys = Keys(key_prefix, 4)
-    settler = Settler(redis, keys, owner_ttl=60)
+    resolver = Resolver(redis, keys, owner_ttl=60)
     ends = [DeadEnd(redis, keys, keys.source("workflow:progress", partition)) for partition in range(4)]
     for number, end in enumerate(ends, start=1):
         await end.park(number, user=b"ada")
-    assert (await settler.redrive(EVERYTHING, limit=10)).total.done == 4
+    assert (await resolver.redrive(EVERYTHING, limit=10)).total.done == 4
     for number, end in enumerate(ends, start=1):
         (entry,) = await end.log()
         assert entry.fields[b"redriven"] == f"workflow:progress:{number - 1} {number}-0".encode()
 
 
 async def test_an_answer_lost_and_asked_for_again_by_the_client_counts_as_done(
-    settler: Settler, dead_end: DeadEnd, monkeypatch: pytest.MonkeyPatch
+    resolver: Resolver, dead_end: DeadEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As redis-py does by itself when a connection breaks: the same call comes twice."""
     await dead_end.park(1)
-    script = settler._script  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    script = resolver._script  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
     async def twice(**given: Any) -> Any:
         await script(**given)
         return await script(**given)
 
-    monkeypatch.setattr(settler, "_script", twice)
-    assert await settler.redrive_named(dead_end.source, ["1-0"]) == Tally(done=1)
+    monkeypatch.setattr(resolver, "_script", twice)
+    assert await resolver.redrive_named(dead_end.source, ["1-0"]) == Tally(done=1)
 
 
 @pytest.mark.parametrize(("version", "refused"), [(b"1", 0), (b"2", 1), (b"10000", 1), (b"10001", 0), (b"x", 0)])
 async def test_an_event_that_its_source_would_wait_for_is_not_redriven(
-    settler: Settler, dead_end: DeadEnd, version: bytes, refused: int
+    resolver: Resolver, dead_end: DeadEnd, version: bytes, refused: int
 ) -> None:
     await dead_end.park(1, v=version)
-    tally = (await settler.redrive(EVERYTHING, limit=10)).total
+    tally = (await resolver.redrive(EVERYTHING, limit=10)).total
     assert tally == Tally(done=1 - refused, refused=refused)
     assert len(await dead_end.ids()) == refused

@@ -105,12 +105,12 @@ def test_offsets_tell_where_something_is_missing() -> None:
         return Entry(BEGINNING, {} if offset is None else {b"offset": b"%d" % offset})
 
     continuity = Continuity()
-    assert [continuity.holds(entry(offset)) for offset in (1, 2, None, 3, 5, 6, 4)] == [
+    assert [continuity.follows(entry(offset)) for offset in (1, 2, None, 3, 5, 6, 4)] == [
         *[True, True, True, True, False, True, False]
     ]
     assert continuity.offset == 4
-    assert not Continuity().holds(entry(2)), "what stood at the beginning is gone"
-    assert Continuity(7).holds(entry(8))
+    assert not Continuity().follows(entry(2)), "what stood at the beginning is gone"
+    assert Continuity(7).follows(entry(8))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from core.log import dead
 from core.log.keys import Keys
 from core.log.letters import Letters
-from core.log.redrive import Settler, Tally
+from core.log.redrive import Resolver, Tally
 from core.views import project
 from core.views.folds import State, evolve
 from pipai_contracts.dead_letters import DeadLetter, LetterFilter
@@ -44,8 +44,8 @@ def fold(monkeypatch: pytest.MonkeyPatch) -> Fold:
     return fold
 
 
-def settler(deployment: Deployment) -> Settler:
-    return Settler(deployment.redis, deployment.keys, owner_ttl=60)
+def resolver(deployment: Deployment) -> Resolver:
+    return Resolver(deployment.redis, deployment.keys, owner_ttl=60)
 
 
 async def letters(deployment: Deployment) -> list[DeadLetter]:
@@ -65,7 +65,7 @@ async def test_what_was_redriven_after_a_fix_is_in_the_views_once(deployment: De
         await deployment.settled_without(unlucky)
         assert await progress(deployment) == 14
         fold.fixed = True
-        assert (await settler(deployment).redrive(EVERYTHING, limit=10)).total == Tally(done=1)
+        assert (await resolver(deployment).redrive(EVERYTHING, limit=10)).total == Tally(done=1)
         await deployment.settled_without(unlucky)
 
     assert await progress(deployment) == 13  # as a new event it is the latest
@@ -80,7 +80,7 @@ async def test_an_entry_of_another_hand_goes_round_once_and_the_topic_goes_on(de
             await deployment.settled()
             (letter,) = await letters(deployment)
             assert (letter.attempts, (letter.fields or {})["hello"]) == (attempts, "world")
-            await settler(deployment).redrive(EVERYTHING, limit=10)
+            await resolver(deployment).redrive(EVERYTHING, limit=10)
         await deployment.settled()
         assert await progress(deployment) == 3
 
@@ -96,7 +96,7 @@ async def test_views_that_went_back_do_not_take_in_what_was_parked(
         await deployment.settled_without(unlucky)
         fold.fixed = True
         if redriven:
-            await settler(deployment).redrive(EVERYTHING, limit=10)
+            await resolver(deployment).redrive(EVERYTHING, limit=10)
             await deployment.settled_without(unlucky)
 
     keys, topic = deployment.keys, step(1).by("ada").envelope("x").topic
@@ -117,11 +117,11 @@ async def test_redriving_everything_while_events_come_and_fail(any_deployment: D
         await deployment.publish(*(step(13, of=topic).by("ada") for topic in topics))
         for number in range(20, 40):
             await deployment.publish(*(step(number, of=topic).by("ada") for topic in topics))
-            await settler(deployment).redrive(EVERYTHING, limit=1000)
+            await resolver(deployment).redrive(EVERYTHING, limit=1000)
         await wait_until(lambda: is_projected(deployment.redis, deployment.keys))
         assert len(await letters(deployment)) == len(topics)
         fold.fixed = True
-        await settler(deployment).redrive(EVERYTHING, limit=1000)
+        await resolver(deployment).redrive(EVERYTHING, limit=1000)
         await wait_until(lambda: is_projected(deployment.redis, deployment.keys))
 
     await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys, without=await ever_parked(deployment))
