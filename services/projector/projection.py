@@ -87,10 +87,16 @@ class Projection:
         parked = await self._dead.parked_among(source, entries) if read_before else set[StreamId]()
         stretch = _decode(source, entries, parked)
         topics = set(topics_in(stretch.records))
+        await self._learn_generations(topics)
         stretch.settle(self._fold(stretch.records, await self._load(topics), topics))
         for update in stretch.updates:
             self._views.put(update.topic, update.after, sum(len(entry.data) for entry in update.entries))
         return stretch
+
+    async def _learn_generations(self, topics: set[Topic]) -> None:
+        """Know generations before the views: what a rival committed, and Redis loses now, must not pass for stored."""
+        for partition in {partition_of(topic, self._keys.partitions) for topic in topics} - self._generations.keys():
+            self._generations[partition] = await self._store.generation(partition)
 
     async def commit(self, stretch: Stretch, since: StreamId) -> None:
         """Bring a folded stretch, which follows the checkpoint ``since``, into Redis.

@@ -28,6 +28,7 @@ Rule = Literal[
     "tell losses",
     "look again before telling",
     "fold all again",
+    "generation before views",
     "checkpoint knows its commit",
 ]
 """
@@ -36,8 +37,9 @@ hole. heard: a view skips what it has taken in. version: a commit needs the view
 and checkpoint refuse a partition that is older than what they follow. generation: a commit needs the generation it
 was folded under. look again before telling: entries behind a rival's checkpoint may be trimmed, and are not lost.
 fold all again: what a view in memory has heard counts for nothing under another generation, or when one goes on from
-the stored checkpoint. checkpoint knows its commit: it moves under the same generation, over the same change feed. The
-rest speak for themselves.
+the stored checkpoint. generation before views: it is known before they are loaded, else one that has all there is to
+fold, and is lost right after, passes for stored. checkpoint knows its commit: it moves under the same generation, over
+the same change feed. The rest speak for themselves.
 """
 
 KEEP: Final = 2

@@ -35,6 +35,11 @@ class ProjectorModel:
         self._went_back = False
         self.lost = 0
 
+    @property
+    def has_views(self) -> bool:
+        """Whether it has views in memory."""
+        return bool(self._views)
+
     def take(self, source: str, delivered: Sequence[Record]) -> Steps:
         """Project what the group delivered, and what is missing before it; then acknowledge."""
         yield
@@ -136,6 +141,11 @@ class ProjectorModel:
         open_topics: set[Topic] = set(topics_in(records))
         while open_topics:
             yield
+            if (
+                self._generation is None and self._redis.without != "generation before views"
+            ):  # before the views: what they had heard may be lost right after
+                self._generation = self._redis.kept.generation
+                yield
             missing = [topic for topic in open_topics if topic not in self._views]
             self._views.update(self._redis.load(missing))
             loaded = {topic: self._heard(self._views[topic]) for topic in open_topics}

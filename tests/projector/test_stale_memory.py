@@ -1,11 +1,13 @@
 """What a projector remembers may be of a Redis that is no more, or behind a rival: nothing may rest on it."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from core.log.keys import Source
 from core.views.checkpoints import Checkpoint, Checkpoints
+from core.views.errors import CommitError
 from pipai_contracts.ids import Topic
 from services.projector import follower as following
 from tests.core.telling import ai, analysis, step
@@ -91,3 +93,39 @@ async def test_views_in_memory_that_redis_lost_are_not_believed_when_a_source_is
     await other.catch_up()
 
     assert await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys) == 3
+
+
+async def test_what_a_rival_committed_is_not_believed_once_redis_has_lost_it(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rival died before its checkpoint; all there was to fold was heard already, so nothing was committed anew."""
+    rival, taken_over = await deployment.follower(), await deployment.follower()
+    await deployment.publish(analysis(10, of="other"))
+    await (await deployment.follower(deployment.source("analysis:progress"))).catch_up()
+    before = await deployment.remember(*_views_slot(deployment, WORKFLOW))
+    await deployment.publish(step(10))
+    advance, failovers = Checkpoints.advance, ["once"]
+
+    async def die(*_: Any, **__: Any) -> None:
+        raise ConnectionError("died")
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Checkpoints, "advance", die)
+        with pytest.raises(ConnectionError):
+            await rival.catch_up()
+
+    async def fail_over(self: Checkpoints, source: Source, checkpoint: Checkpoint, **more: Any) -> None:
+        if failovers:
+            failovers.pop()
+            await deployment.redis.delete(deployment.keys.view(WORKFLOW), deployment.keys.feed(WORKFLOW))
+            await deployment.go_back(before)
+            await deployment.store.raise_generation(0)
+        await advance(self, source, checkpoint, **more)
+
+    monkeypatch.setattr(Checkpoints, "advance", fail_over)
+    for _ in range(2):
+        with suppress(CommitError):
+            await taken_over.catch_up()
+
+    assert not failovers
+    assert await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys) == 2
