@@ -4,7 +4,6 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-
 _set = object.__setattr__
 
 
