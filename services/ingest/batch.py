@@ -47,7 +47,7 @@ def batch_router(publisher: Publisher) -> APIRouter:
     @router.post(
         "/batch",
         response_model=BatchAnswer,
-        responses=documented(400, 413, 415, 422, 503),
+        responses=documented(400, 408, 413, 415, 422, 503),
         openapi_extra={**described({JSON: list[BatchItem], NDJSON: BatchItem}), **DESCRIBED},
     )
     async def batch(request: Request) -> Response:

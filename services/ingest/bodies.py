@@ -1,8 +1,10 @@
 """JSON bodies: read with a bound, parsed strictly, described for OpenAPI."""
 
-from collections.abc import Callable, Generator
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager
 from functools import lru_cache
+from math import inf
 from typing import Any, Final, TypeVar, cast
 
 from fastapi import Request
@@ -13,10 +15,16 @@ from starlette.requests import ClientDisconnect
 
 from core.runtime.problems import invalid
 from pipai_contracts.events import MAX_EVENT_BYTES
-from services.ingest.refusals import bad_body, too_large, too_much_at_once, wrong_content_type
+from services.ingest.refusals import bad_body, too_large, too_much_at_once, too_slow, wrong_content_type
 
 MAX_BODY_BYTES: Final = 3 * MAX_EVENT_BYTES
 """Escapes (``\\u00e9`` for a character of two bytes) make an event at most three times as long on its way here."""
+
+SILENCE: Final = 20.0
+"""Seconds within which more of a body has to come. A few senders that stop half-way would hold all of `Room`."""
+
+WHOLE: Final = 120.0
+"""Seconds within which all of a body that is kept in memory has to come."""
 
 JSON: Final = "application/json"
 
@@ -83,24 +91,40 @@ async def read_bounded(request: Request, limit: int, take: Callable[[int], None]
     ``take`` hears how many bytes are held more, before they are: see `Room.share`.
 
     Raises:
-        ProblemError: 413.
+        ProblemError: 413, 408.
         starlette.requests.ClientDisconnect: the client went away.
     """
     refuse_declared_length(request, limit, "body")
     body = bytearray()
-    more = True
-    while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunk: bytes = message.get("body", b"")
+    async for chunk in arriving(request, within=WHOLE):
         if len(body) + len(chunk) > limit:
             raise too_large("body", f"must have at most {limit} bytes")
         if take is not None:
             take(len(chunk))
         body += chunk
-        more = message.get("more_body", False)
     return bytes(body)
+
+
+async def arriving(request: Request, *, within: float | None = None) -> AsyncGenerator[bytes]:
+    """The body piece by piece, each within `SILENCE` seconds after the one before was taken, all ``within`` so many.
+
+    Raises:
+        ProblemError: 408.
+        starlette.requests.ClientDisconnect: the client went away.
+    """
+    now = asyncio.get_running_loop().time
+    end = inf if within is None else now() + within
+    more = True
+    while more:
+        try:
+            async with asyncio.timeout_at(min(now() + SILENCE, end)):
+                message = await request.receive()
+        except TimeoutError as error:
+            raise too_slow() from error
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        yield message.get("body", b"")
+        more = message.get("more_body", False)
 
 
 def header(request: Request, name: bytes) -> str:

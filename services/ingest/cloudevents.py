@@ -33,7 +33,7 @@ def cloudevents_router(publisher: Publisher) -> APIRouter:
         "/events",
         status_code=202,
         response_model=Published,
-        responses={**documented(400, 413, 415, 422, 503), 200: {"model": BatchAnswer}},
+        responses={**documented(400, 408, 413, 415, 422, 503), 200: {"model": BatchAnswer}},
         openapi_extra=described({ONE: CloudEvent, MANY: list[CloudEvent], JSON: dict[str, Any]}),
     )
     async def events(request: Request) -> Response:

@@ -68,7 +68,7 @@ def dead_letters_router(letters: Letters, settler: Settler) -> APIRouter:
         return _json(letter.model_dump_json())
 
     changing: dict[str, Any] = {
-        "responses": documented(400, 404, 413, 415, 422, 503),
+        "responses": documented(400, 404, 408, 413, 415, 422, 503),
         "openapi_extra": described({JSON: ChosenLetters}),
     }
 

@@ -48,7 +48,7 @@ def publish_router(publisher: Publisher) -> APIRouter:
             path,
             status_code=202,
             response_model=Published,
-            responses=documented(400, 413, 415, 422, 503),
+            responses=documented(400, 408, 413, 415, 422, 503),
             openapi_extra={**described({JSON: body}), **DESCRIBED},
         )
 

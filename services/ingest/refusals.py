@@ -97,6 +97,17 @@ def too_large(where: str, what: str) -> ProblemError:
     )
 
 
+def too_slow() -> ProblemError:
+    """408: the rest of the body did not come; nothing of it was looked at."""
+    return ProblemError(
+        408,
+        "too-slow",
+        "The body did not come",
+        "body: its rest did not come in time, and nothing of the request was stored. Send it again.",
+        headers={"Connection": "close"},  # what may still come of the body would be taken for the next request
+    )
+
+
 def unsupported_file(what: str) -> ProblemError:
     """415: the file is of a kind nobody here can read."""
     return ProblemError(

@@ -11,7 +11,7 @@ from core.log.layout import LayoutError
 from core.runtime.problems import ProblemError
 from core.runtime.redis import EvictingRedisError
 from core.runtime.storage import FileTooLargeError
-from services.ingest.bodies import refuse_declared_length
+from services.ingest.bodies import arriving, refuse_declared_length
 from services.ingest.form import (
     OVERHEAD_BYTES,
     FieldError,
@@ -75,7 +75,7 @@ def upload_router(intake: Intake, max_bytes: int) -> APIRouter:
     @router.post(
         "/upload",
         status_code=202,
-        responses=documented(400, 413, 415, 422, 503),
+        responses=documented(400, 408, 413, 415, 422, 503),
         openapi_extra=_FORM,
     )
     async def upload(request: Request) -> Uploaded:
@@ -88,7 +88,7 @@ def upload_router(intake: Intake, max_bytes: int) -> APIRouter:
         refuse_declared_length(request, limit, "body")
         try:
             await intake.require()
-            taken = await intake.take(UploadForm(aiter(request.stream()), boundary, limit))
+            taken = await intake.take(UploadForm(arriving(request), boundary, limit))
         except Exception as error:
             refusal = _refusal(error, max_bytes)
             if refusal is None:
