@@ -138,6 +138,10 @@ class Keys:
         """Where a key of the wrong type is kept that stood in the place of ``dead`` or ``parked``."""
         return f"{source.companion}:aside:{what}"
 
+    def request(self, tenant: str, scope: str, key: str) -> str:
+        """Digest of the body that came with an ``Idempotency-Key``, for as long as its events are recognised."""
+        return f"{self.prefix}:request:{tenant}:{len(scope)}:{scope}:{key}"
+
     @property
     def projectors(self) -> str:
         """Sorted set: projector id → until when (milliseconds of Redis TIME) it counts as there."""

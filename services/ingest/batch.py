@@ -18,7 +18,7 @@ from pipai_contracts.batch import MAX_BATCH_BYTES, BatchAnswer, BatchItem, Count
 from pipai_contracts.envelope import EventTooLargeError
 from pipai_contracts.sealed import Sealed
 from services.ingest.bodies import JSON, Room, described, read_bounded, require_type
-from services.ingest.idempotency import DESCRIBED, batch_key, numbered
+from services.ingest.idempotency import DESCRIBED, batch_key, bind_key, numbered
 from services.ingest.items import in_array, in_lines, read_item
 from services.ingest.made_ids import made_id
 from services.ingest.metrics import REJECTED_EVENTS
@@ -61,6 +61,8 @@ def batch_router(publisher: Publisher) -> APIRouter:
         with room.share() as take:
             body = await read_bounded(request, MAX_BATCH_BYTES, take)
             values = in_array(body) if kind == JSON else in_lines(body)
+            if key is not None:
+                await bind_key(publisher, "batch", key, body)
             return await append_all(publisher, values, read_item, key)
 
     _ = batch  # called through the router only

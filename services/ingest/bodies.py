@@ -59,10 +59,27 @@ async def read_model(request: Request, model: type[ModelT]) -> ModelT:
     """The request's body as a ``model``.
 
     Raises:
-        ProblemError: 415 not declared as JSON, 413 too long, 400 not JSON, 422 not valid.
+        ProblemError: as `read_json` and `as_model`.
+    """
+    return as_model(await read_json(request), model)
+
+
+async def read_json(request: Request) -> bytes:
+    """The request's body, declared as JSON.
+
+    Raises:
+        ProblemError: 415 not declared as JSON, 413 too long, 408 it did not come.
     """
     require_type(request, JSON)
-    body = await read_bounded(request, MAX_BODY_BYTES)
+    return await read_bounded(request, MAX_BODY_BYTES)
+
+
+def as_model(body: bytes, model: type[ModelT]) -> ModelT:
+    """A ``model`` of what stands in the body.
+
+    Raises:
+        ProblemError: 400 not JSON, 422 not valid.
+    """
     try:
         return model.model_validate_json(body)
     except ValidationError:

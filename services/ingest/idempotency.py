@@ -4,10 +4,12 @@ from typing import Final
 
 from starlette.requests import Request
 
+from core.log.errors import LogUnavailableError
 from pipai_contracts.batch import MAX_BATCH_EVENTS
 from pipai_contracts.ids import MAX_ID_LENGTH, check_id
 from pipai_contracts.sealed import Sealed
-from services.ingest.refusals import invalid_field
+from services.ingest.publisher import Publisher
+from services.ingest.refusals import invalid_field, key_reused, unavailable
 
 _HEADER: Final = b"idempotency-key"
 
@@ -19,7 +21,11 @@ DESCRIBED: Final = {
             "name": "Idempotency-Key",
             "in": "header",
             "required": False,
-            "description": "Makes a repeat recognisable, as event_id does; of a batch, `<key>:<index>` for each event.",
+            "description": (
+                "Makes a repeat of the request recognisable, as event_id does an event's; the events of a batch that "
+                "have no event_id get `<key>:<index>`. Within IDEMPOTENCY_WINDOW a key goes with one body: with "
+                "another it is refused (422, /problems/key-reused), and nothing of that body is stored."
+            ),
             "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH},
         }
     ]
@@ -43,14 +49,12 @@ def idempotency_key(request: Request) -> str | None:
         raise _refused(str(error)) from error
 
 
-def named(event: Sealed, key: str | None) -> Sealed:
+def named(event: Sealed, key: str) -> Sealed:
     """The event under the request's key.
 
     Raises:
         ProblemError: 422, the event has another id of its own.
     """
-    if key is None:
-        return event
     if event.made_id:
         return event._replace(event_id=key, made_id=False)
     if event.event_id != key:
@@ -75,6 +79,20 @@ def numbered(event: Sealed, key: str | None, index: int) -> Sealed:
     if key is None or not event.made_id:
         return event
     return event._replace(event_id=f"{key}:{index}", made_id=False)
+
+
+async def bind_key(publisher: Publisher, scope: str, key: str, body: bytes) -> None:
+    """Make sure that the key came with no other body; from now on it goes with this one.
+
+    Raises:
+        ProblemError: 422, it came with another; 503, Redis does not tell.
+    """
+    try:
+        bound = await publisher.bind(scope, key, body)
+    except LogUnavailableError as error:
+        raise unavailable(error) from error
+    if not bound:
+        raise key_reused()
 
 
 def _refused(what: str) -> Exception:

@@ -11,6 +11,7 @@ from core.log.append import Appender
 from core.log.keys import Keys
 from core.log.letters import Letters
 from core.log.redrive import Settler
+from core.log.requests import Requests
 from core.runtime.http import HttpService
 from core.runtime.redis import command_client
 from core.runtime.storage import open_storage
@@ -38,7 +39,8 @@ def build(settings: IngestSettings) -> HttpService:
     keys = Keys(settings.key_prefix, settings.stream_partitions)
     appender = Appender(redis, keys, idempotency_window=settings.idempotency_window, owner_ttl=settings.view_ttl)
     backlog = Backlog(redis, keys, limit=settings.stream_backlog_limit)
-    publisher = Publisher(redis, appender, backlog)
+    requests = Requests(redis, keys, idempotency_window=settings.idempotency_window)
+    publisher = Publisher(redis, appender, backlog, requests)
     storage = open_storage(settings.storage_url)
     temporal = Temporal(
         LazyTemporal(temporal_target(settings)),

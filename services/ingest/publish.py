@@ -19,8 +19,8 @@ from pipai_contracts.publish import (
     PublishWorkflow,
 )
 from pipai_contracts.sealed import Sealed
-from services.ingest.bodies import JSON, described, read_model
-from services.ingest.idempotency import DESCRIBED, idempotency_key, named
+from services.ingest.bodies import JSON, as_model, described, read_json
+from services.ingest.idempotency import DESCRIBED, bind_key, idempotency_key, named
 from services.ingest.made_ids import made_id
 from services.ingest.publisher import Publisher
 from services.ingest.refusals import CountedRoute, counted, documented, too_large, unavailable
@@ -78,12 +78,16 @@ def publish_router(publisher: Publisher) -> APIRouter:
 
 def _endpoint(publisher: Publisher, model: type[PublishBody]) -> Endpoint:
     async def accept(request: Request, resource_id: str) -> Response:
-        body = await read_model(request, model)
+        body = await read_json(request)
         try:
-            event = body.seal(resource_id, new_id=made_id(), now=now())
+            event = as_model(body, model).seal(resource_id, new_id=made_id(), now=now())
         except EventTooLargeError as error:
             raise too_large("body", str(error)) from error
-        return await append_one(publisher, named(event, idempotency_key(request)))
+        key = idempotency_key(request)
+        if key is not None:
+            event = named(event, key)
+            await bind_key(publisher, f"{event.type} {event.topic.name}", key, body)
+        return await append_one(publisher, event)
 
     return accept
 

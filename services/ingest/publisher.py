@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from core.log.append import Appender
 from core.log.errors import DamagedLogError, LogUnavailableError
 from core.log.layout import LayoutError
+from core.log.requests import Requests
 from core.runtime.logs import get_logger
 from core.runtime.memory import memory_fault
 from core.runtime.redis import EvictingRedisError, ask_masters, refuse_eviction
@@ -30,10 +31,11 @@ _log = get_logger()
 class Publisher:
     """Appends events, counts them, and says once when Redis goes away or comes back."""
 
-    def __init__(self, redis: Redis, appender: Appender, backlog: Backlog) -> None:
+    def __init__(self, redis: Redis, appender: Appender, backlog: Backlog, requests: Requests) -> None:
         self._redis = redis
         self._appender = appender
         self._backlog = backlog
+        self._requests = requests
         self._pipeline = Pipeline(appender, self._called)
         self._keeps_events = False
         self._away = False
@@ -102,6 +104,21 @@ class Publisher:
             return "Redis does not answer"
         except _UNFIT as error:
             return str(error)
+
+    async def bind(self, scope: str, key: str, body: bytes) -> bool:
+        """Whether the ``Idempotency-Key`` of a request is new, or came with the very same body before.
+
+        Raises:
+            LogUnavailableError: Redis did not answer in time, or would throw events away.
+        """
+        if not self._keeps_events:
+            await self._check_now()
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                return await self._requests.bind(scope, key, body)
+        except (LogUnavailableError, TimeoutError) as error:
+            self._went_away(error)
+            raise LogUnavailableError(f"no answer: {error}") from error
 
     async def publish(self, envelopes: Sequence[Envelope]) -> list[Published]:
         """Append the events.

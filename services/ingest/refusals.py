@@ -90,6 +90,18 @@ def invalid_field(where: str, what: str) -> ProblemError:
     )
 
 
+def key_reused() -> ProblemError:
+    """422: the request's Idempotency-Key came with another body before."""
+    what = "came with another body; repeat that one unchanged, or send what is new, or missing, under another key"
+    return ProblemError(
+        422,
+        "key-reused",
+        "The Idempotency-Key stands for another request",
+        f"header.idempotency-key: {what}",
+        errors=[FieldProblem(where="header.idempotency-key", what=what)],
+    )
+
+
 def too_large(where: str, what: str) -> ProblemError:
     """413: the request has more bytes than are taken."""
     return ProblemError(

@@ -55,6 +55,15 @@ def test_two_events_never_share_the_key_that_tells_repeats(one: Topic, other: To
     assert (source.seen(one, first) == source.seen(other, second)) == ((one, first) == (other, second))
 
 
+@given(printable_ids, printable_ids, printable_ids, printable_ids)
+@example("workflow_progress workflow:a", "workflow_progress workflow:a:b", "b:c", "c")
+def test_two_requests_never_share_a_binding(one: str, other: str, first: str, second: str) -> None:
+    keys = Keys()
+
+    shared = keys.request("default", one, first) == keys.request("default", other, second)
+    assert shared == ((one, first) == (other, second))
+
+
 def test_all_that_projectors_share_lies_in_one_slot() -> None:
     keys = Keys("pip-ai", 8)
 

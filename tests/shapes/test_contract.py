@@ -5,6 +5,7 @@ from typing import Any, cast
 import pytest
 
 from core.log.keys import partition_of
+from core.log.requests import Requests
 from core.runtime.redis import EvictingRedisError, command_client, refuse_eviction
 from pipai_contracts.ids import Topic
 from services.api.settings import ApiSettings
@@ -27,6 +28,15 @@ async def test_an_event_is_appended_once_and_its_repeat_gets_the_first_answer(de
     assert again == [one.model_copy(update={"duplicate": True}) for one in first]
     entries: Any = await deployment.redis.xrange(first[0].stream)
     assert [fields[b"user"] for _, fields in entries] == [b"ada", b"ada"]
+
+
+async def test_a_key_goes_with_the_body_it_came_with(deployment: Deployment) -> None:
+    requests = Requests(deployment.redis, deployment.keys, idempotency_window=60)
+
+    told = [
+        await requests.bind(scope, "k", body) for scope, body in (("a", b"1"), ("a", b"2"), ("a", b"1"), ("b", b"2"))
+    ]
+    assert told == [True, False, True, True]
 
 
 async def test_an_ai_event_goes_to_who_owns_its_workflow_though_that_stands_in_another_slot(
