@@ -25,6 +25,9 @@ from services.ingest.pipeline import TIMEOUT, Answer, FullPipelineError, Pipelin
 _UNFIT: Final = (EvictingRedisError, LayoutError)
 """What keeps ingest from working on this Redis until somebody changes a setting."""
 
+Started = tuple[Sealed, asyncio.Future[Answer] | LogUnavailableError]
+"""An event on its way; or one that was not sent, and why."""
+
 _log = get_logger()
 
 
@@ -111,8 +114,7 @@ class Publisher:
         Raises:
             LogUnavailableError: Redis did not answer in time, or would throw events away.
         """
-        if not self._keeps_events:
-            await self._check_now()
+        await self.prepare()
         try:
             async with asyncio.timeout(TIMEOUT):
                 return await self._requests.bind(scope, key, body)
@@ -137,15 +139,30 @@ class Publisher:
 
     async def offer(self, events: Sequence[Sealed]) -> list[Answer]:
         """Append what can be; per event where it stands, or why it may not be stored."""
+        try:
+            await self.prepare()
+        except LogUnavailableError as error:
+            return [self._counted(event, error) for event in events]
+        return await self.finish(self.start(events))
+
+    async def prepare(self) -> None:
+        """Make sure that Redis keeps what it takes, if that is not known yet.
+
+        Raises:
+            LogUnavailableError: it does not, or does not answer.
+        """
         if not self._keeps_events:
-            try:
-                await self._check_now()
-            except LogUnavailableError as error:
-                return [self._counted(event, error) for event in events]
-        started = [self._start(event) for event in events]  # all of them before the first is waited for
+            await self._check_now()
+
+    def start(self, events: Sequence[Sealed]) -> list[Started]:
+        """Send the events on their way, in their order, behind those that were sent before."""
+        return [(event, self._start(event)) for event in events]
+
+    async def finish(self, started: Sequence[Started]) -> list[Answer]:
+        """What became of the events that were sent."""
         return [
             self._counted(event, answer if isinstance(answer, LogUnavailableError) else await answer)
-            for event, answer in zip(events, started, strict=True)
+            for event, answer in started
         ]
 
     def _start(self, event: Sealed) -> asyncio.Future[Answer] | LogUnavailableError:
