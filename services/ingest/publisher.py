@@ -46,12 +46,12 @@ class Publisher:
         self._debugging = False
 
     async def check(self) -> None:
-        """Ask whether Redis answers and, the first time it does, whether it keeps what it acknowledges.
+        """Ask whether Redis answers, has our layout and, the first time it answers, keeps what it acknowledges.
 
         Raises:
             LogUnavailableError: Redis does not answer.
             EvictingRedisError: Redis would throw events away.
-            LayoutError: the deployment has another number of partitions.
+            LayoutError: the deployment has another number of partitions, or is being repartitioned.
         """
         try:
             async with asyncio.timeout(TIMEOUT):
@@ -59,8 +59,8 @@ class Publisher:
                     await ask_masters(self._redis, "PING")
                 else:
                     await refuse_eviction(self._redis)
-                    await self._appender.check_layout()
-                    self._keeps_events = True
+                await self._appender.check_layout()
+                self._keeps_events = True
         except (RedisError, LogUnavailableError, OSError) as error:  # TimeoutError is an OSError
             self._went_away(error)
             raise LogUnavailableError(f"Redis does not answer: {error}") from error
@@ -72,6 +72,7 @@ class Publisher:
         Raises:
             LogUnavailableError: Redis does not answer, or too many events are in no view yet.
             EvictingRedisError: Redis would throw events away.
+            LayoutError: the deployment has another number of partitions, or is being repartitioned.
         """
         await self.check()
         if self._backlog.any_full():
