@@ -199,7 +199,9 @@ async def test_single_events_are_not_held_up_by_a_batch(client: httpx2.AsyncClie
     assert len([offset for offset in offsets if offset < MAX_BATCH_EVENTS]) > 1
 
 
-async def test_what_the_batches_of_a_moment_hold_is_bounded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_the_batches_of_a_moment_hold_is_bounded(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
     """And free again when they were refused, or their senders went away."""
     monkeypatch.setattr("services.ingest.batch.ROOM", 2000)
 
@@ -211,9 +213,10 @@ async def test_what_the_batches_of_a_moment_hold_is_bounded(serve: Serve, monkey
         for _ in range(3):
             with pytest.raises(ConnectionAbortedError):
                 await client.post(PATH, content=half(), headers=JSON)
-            busy = await client.post(PATH, content=b"[]" + b" " * 2000, headers=JSON)
+            busy = await client.post(PATH, content=_lines([[WORKFLOW]]) + b" " * 2000, headers=JSON)
             assert (busy.status_code, busy.json()["type"]) == (503, "/problems/busy")
             assert busy.headers["retry-after"] == "1"
+        assert await log.every_key() == {}
 
         async def taken() -> bool:
             return (await client.post(PATH, content=b"[]" + b" " * 1900, headers=JSON)).status_code == 200
