@@ -81,7 +81,11 @@ class Stored(Published):
 
 
 class Refused(BaseModel):
-    """The event is not in the log: ``invalid`` it never will be, ``unavailable`` it may be sent again."""
+    """``invalid``: the event is not in the log and never will be. ``unavailable``: it may be sent again.
+
+    It could not be sent, or the answer to that did not come; then it may be in the log after all. Sent again with its
+    ``event_id``, or the whole batch under its ``Idempotency-Key``, it is stored once.
+    """
 
     model_config = ConfigDict(frozen=True)
 

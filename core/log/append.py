@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from core.log.damage import REPAIRED, faults_of
 from core.log.errors import DamagedLogError, LogUnavailableError
 from core.log.keys import Keys, Source
-from core.log.layout import TRUSTED_SECONDS, LayoutError, check_layout, load_layout, require_same
+from core.log.layout import TRUSTED_SECONDS, LayoutError, check_layout
 from core.runtime.logs import get_logger
 from core.runtime.lua import load_script
 from pipai_contracts.envelope import Envelope
@@ -117,14 +117,15 @@ class Appender:
         return LogUnavailableError(f"cannot append to {source.key}: {error}")
 
     async def _look_at_layout(self) -> None:
-        """Look now and then whether the deployment was repartitioned under a process nobody stopped.
+        """Look now and then whether the deployment has another layout by now.
 
-        Without this its events would go, acknowledged, where nobody reads any more.
+        It may have been repartitioned under a process nobody stopped, or flushed and begun anew. Without this the
+        events would go, acknowledged, where nobody reads any more.
         """
         if time.monotonic() < self._looked_at + TRUSTED_SECONDS:
             return
         try:
-            require_same(await load_layout(self._redis, self._keys), self._keys)
+            await check_layout(self._redis, self._keys)
         except LayoutError as error:
             raise LogUnavailableError(str(error)) from error
         except RedisError as error:

@@ -62,15 +62,17 @@ TRUSTED_SECONDS: Final = 1.0
 async def check_layout(redis: Redis, keys: Keys) -> None:
     """Check that the deployment has this process's number of partitions; the first process of all writes it down.
 
+    So does the first that looks after a FLUSHALL under running services; those of another number notice when they look.
+
     Raises:
         LayoutError: it has another number, or is being repartitioned.
         redis.exceptions.RedisError: Redis did not answer.
     """
-    async with redis.pipeline(transaction=False) as pipe:
-        pipe.set(keys.layout, str(Layout(keys.partitions)), nx=True)
-        pipe.get(keys.layout)
-        _, stored = cast("tuple[object, bytes]", await pipe.execute())
-    require_same(Layout.parse(stored, keys.layout), keys)
+    layout = await load_layout(redis, keys)
+    if layout is None:  # only then: a full Redis refuses every write, even one that would change nothing
+        await redis.set(keys.layout, str(Layout(keys.partitions)), nx=True)
+        layout = await load_layout(redis, keys)
+    require_same(layout, keys)
 
 
 def require_same(layout: Layout | None, keys: Keys) -> None:
@@ -91,11 +93,6 @@ def require_same(layout: Layout | None, keys: Keys) -> None:
             f"STREAM_PARTITIONS is {keys.partitions} here, but the deployment has {layout.partitions}: set it to "
             f"{layout.partitions}, or stop every service and run: pipai-admin repartition --to {keys.partitions} --yes"
         )
-
-
-async def keep_layout(redis: Redis, keys: Keys) -> None:
-    """Write the layout down again when it is gone, as after a FLUSHALL under running services."""
-    await redis.set(keys.layout, str(Layout(keys.partitions)), nx=True)
 
 
 async def load_layout(redis: Redis, keys: Keys) -> Layout | None:

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
@@ -13,7 +13,6 @@ from core.log.append import MAX_PER_CALL
 from core.log.errors import LogUnavailableError
 from core.runtime.clock import now
 from core.runtime.problems import ProblemError
-from core.runtime.tasks import end
 from pipai_contracts.batch import MAX_BATCH_BYTES, BatchAnswer, BatchItem, Counts, Item, seal_item
 from pipai_contracts.envelope import EventTooLargeError
 from pipai_contracts.sealed import Sealed
@@ -22,8 +21,7 @@ from services.ingest.idempotency import DESCRIBED, batch_key, bind_key, numbered
 from services.ingest.items import in_array, in_lines, read_item
 from services.ingest.made_ids import made_id
 from services.ingest.metrics import REJECTED_EVENTS
-from services.ingest.pipeline import Answer
-from services.ingest.publisher import Publisher
+from services.ingest.publisher import Publisher, Started
 from services.ingest.refusals import CountedRoute, documented, reason_of, too_large, unavailable
 
 NDJSON: Final = "application/x-ndjson"
@@ -31,10 +29,15 @@ NDJSON: Final = "application/x-ndjson"
 ROOM: Final = 4 * MAX_BATCH_BYTES
 """Bytes of batches that one endpoint of a process holds at once."""
 
-SLICE: Final = 2 * MAX_PER_CALL
-"""Events that are checked and sent together. Between two slices it is the turn of others."""
+SLICE: Final = MAX_PER_CALL
+"""Events that are checked and sent together: what one call takes."""
 
-_TURN_SECONDS: Final = 0.02
+_SLICES_AHEAD: Final = 2
+"""Slices of a batch on their way at once. With one Redis would wait while the next is made ready, with more others
+would wait longer for their turn."""
+
+_TURN_SECONDS: Final = 0.001
+"""How long events are checked before it is the turn of others, and of what Redis answered."""
 
 Read = Callable[[object, str], Item]
 
@@ -95,21 +98,20 @@ class _Batch:
         self._now = now()
 
     async def append(self, values: Sequence[object]) -> None:
-        """Slice by slice; the next one is checked while Redis has the one before."""
+        """Slice by slice. While Redis has one, the next waits for it already and the one after is checked."""
         self.outcomes = [{}] * len(values)
-        sending: asyncio.Task[None] | None = None
+        on_their_way: deque[_Slice] = deque()
         try:
-            for start in range(0, len(values), SLICE):
-                events = await self._check(values, start)
-                if sending is not None:
-                    await sending
-                sending = asyncio.create_task(self._send(events))
-                await asyncio.sleep(0)
-            if sending is not None:
-                await sending
-        finally:
-            if sending is not None:
-                await end([sending])
+            await self._publisher.prepare()
+        except LogUnavailableError as error:
+            self.error = error
+        for start in range(0, len(values), SLICE):
+            events = await self._check(values, start)
+            if len(on_their_way) == _SLICES_AHEAD:
+                await self._settle(on_their_way.popleft())
+            on_their_way.append(self._send(events, on_their_way))
+        for sent in on_their_way:
+            await self._settle(sent)
 
     def counts(self) -> dict[str, int]:
         """How many came to what."""
@@ -141,11 +143,16 @@ class _Batch:
             raise too_large(where, str(error)) from error
         return numbered(event, self._key, index)
 
-    async def _send(self, events: dict[int, Sealed]) -> None:
-        """Append the slice's events, unless one before them could not be: later ones of its topic would overtake it."""
-        answers: Sequence[Answer]
-        answers = [self.error] * len(events) if self.error else await self._publisher.offer(list(events.values()))
-        for index, answer in zip(events, answers, strict=True):
+    def _send(self, events: dict[int, Sealed], before: Iterable["_Slice"]) -> "_Slice":
+        """Send the slice's events, unless one before them could not be stored: they would overtake it."""
+        self.error = self.error or next((error for sent in before if (error := _failure(sent.started))), None)
+        if self.error is None:
+            return _Slice(list(events), self._publisher.start(list(events.values())))
+        return _Slice(list(events), [(event, self.error) for event in events.values()])
+
+    async def _settle(self, sent: "_Slice") -> None:
+        """Note what became of the events of a slice."""
+        for index, answer in zip(sent.indexes, await self._publisher.finish(sent.started), strict=True):
             if isinstance(answer, LogUnavailableError):
                 self.error = answer
                 self._refuse(index, "unavailable", unavailable(answer))
@@ -155,3 +162,19 @@ class _Batch:
 
     def _refuse(self, index: int, status: str, error: ProblemError) -> None:
         self.outcomes[index] = {"status": status, "error": error.problem.model_dump(exclude_defaults=True)}
+
+
+class _Slice(NamedTuple):
+    """Events on their way, and at which index each stood."""
+
+    indexes: list[int]
+    started: list[Started]
+
+
+def _failure(started: Sequence[Started]) -> LogUnavailableError | None:
+    """Why one of the events may not be stored, as far as that is known."""
+    for _, answer in started:
+        told = answer.result() if isinstance(answer, asyncio.Future) and answer.done() else answer
+        if isinstance(told, LogUnavailableError):
+            return told
+    return None

@@ -25,6 +25,9 @@ from services.ingest.pipeline import TIMEOUT, Answer, FullPipelineError, Pipelin
 _UNFIT: Final = (EvictingRedisError, LayoutError)
 """What keeps ingest from working on this Redis until somebody changes a setting."""
 
+Started = tuple[Sealed, asyncio.Future[Answer] | LogUnavailableError]
+"""An event on its way; or one that was not sent, and why."""
+
 _log = get_logger()
 
 
@@ -43,12 +46,12 @@ class Publisher:
         self._debugging = False
 
     async def check(self) -> None:
-        """Ask whether Redis answers and, the first time it does, whether it keeps what it acknowledges.
+        """Ask whether Redis answers, has our layout and, the first time it answers, keeps what it acknowledges.
 
         Raises:
             LogUnavailableError: Redis does not answer.
             EvictingRedisError: Redis would throw events away.
-            LayoutError: the deployment has another number of partitions.
+            LayoutError: the deployment has another number of partitions, or is being repartitioned.
         """
         try:
             async with asyncio.timeout(TIMEOUT):
@@ -56,8 +59,8 @@ class Publisher:
                     await ask_masters(self._redis, "PING")
                 else:
                     await refuse_eviction(self._redis)
-                    await self._appender.check_layout()
-                    self._keeps_events = True
+                await self._appender.check_layout()
+                self._keeps_events = True
         except (RedisError, LogUnavailableError, OSError) as error:  # TimeoutError is an OSError
             self._went_away(error)
             raise LogUnavailableError(f"Redis does not answer: {error}") from error
@@ -69,6 +72,7 @@ class Publisher:
         Raises:
             LogUnavailableError: Redis does not answer, or too many events are in no view yet.
             EvictingRedisError: Redis would throw events away.
+            LayoutError: the deployment has another number of partitions, or is being repartitioned.
         """
         await self.check()
         if self._backlog.any_full():
@@ -111,8 +115,7 @@ class Publisher:
         Raises:
             LogUnavailableError: Redis did not answer in time, or would throw events away.
         """
-        if not self._keeps_events:
-            await self._check_now()
+        await self.prepare()
         try:
             async with asyncio.timeout(TIMEOUT):
                 return await self._requests.bind(scope, key, body)
@@ -137,15 +140,30 @@ class Publisher:
 
     async def offer(self, events: Sequence[Sealed]) -> list[Answer]:
         """Append what can be; per event where it stands, or why it may not be stored."""
+        try:
+            await self.prepare()
+        except LogUnavailableError as error:
+            return [self._counted(event, error) for event in events]
+        return await self.finish(self.start(events))
+
+    async def prepare(self) -> None:
+        """Make sure that Redis keeps what it takes, if that is not known yet.
+
+        Raises:
+            LogUnavailableError: it does not, or does not answer.
+        """
         if not self._keeps_events:
-            try:
-                await self._check_now()
-            except LogUnavailableError as error:
-                return [self._counted(event, error) for event in events]
-        started = [self._start(event) for event in events]  # all of them before the first is waited for
+            await self._check_now()
+
+    def start(self, events: Sequence[Sealed]) -> list[Started]:
+        """Send the events on their way, in their order, behind those that were sent before."""
+        return [(event, self._start(event)) for event in events]
+
+    async def finish(self, started: Sequence[Started]) -> list[Answer]:
+        """What became of the events that were sent."""
         return [
             self._counted(event, answer if isinstance(answer, LogUnavailableError) else await answer)
-            for event, answer in zip(events, started, strict=True)
+            for event, answer in started
         ]
 
     def _start(self, event: Sealed) -> asyncio.Future[Answer] | LogUnavailableError:

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from core.log.dead import DeadLetters
 from core.log.keys import Keys
-from core.log.layout import check_layout, keep_layout
+from core.log.layout import LayoutError, check_layout
 from core.runtime.logs import get_logger
 from core.runtime.redis import refuse_eviction
 from core.runtime.tasks import running
@@ -67,11 +67,19 @@ class Projector:
         self._holdings: dict[int, _Holding] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._sharing = False
+        self._agrees = True
 
     @property
     def ready(self) -> bool:
-        """Whether all it holds is followed. One that stands by is ready too: others do the work."""
-        return self._sharing and all(holding.partition.caught_up for holding in list(self._holdings.values()))
+        """Whether all it holds is followed. One that stands by is ready too: others do the work.
+
+        One with another number of partitions than the deployment's is not.
+        """
+        return (
+            self._sharing
+            and self._agrees
+            and all(holding.partition.caught_up for holding in list(self._holdings.values()))
+        )
 
     @property
     def held(self) -> frozenset[int]:
@@ -115,14 +123,31 @@ class Projector:
 
     async def _ask(self) -> None:
         """Renew and claim, then begin and end what has to be; that goes on while it is asked again."""
+        if not self._agrees:
+            await self._look_at_layout()
         share = await self._leases.share(sorted(self.held))
-        if share.was_away:  # so may Redis have been: a start on an empty one must not set another layout
-            await keep_layout(self._redis, self._keys)
+        if share.was_away:  # so may Redis have been, and one that began anew on the empty one has set the layout
+            await self._look_at_layout()
         metrics.HELD.set(len(share.held))
         for number in share.held - self._holdings.keys():
             self._gain(number)
         for number in self.held:
             self._let_go(number, share)
+
+    async def _look_at_layout(self) -> None:
+        """Write the layout down again where it is gone; under another one leave everything, and ask for nothing more.
+
+        Raises:
+            LayoutError: it is another.
+            redis.exceptions.RedisError: Redis did not answer.
+        """
+        self._agrees = False
+        try:
+            await check_layout(self._redis, self._keys)
+        except LayoutError:
+            self._leave_all()
+            raise
+        self._agrees = True
 
     def _gain(self, number: int) -> None:
         holding = _Holding(self._partition(number))
@@ -171,12 +196,15 @@ class Projector:
                 await self._leases.leave()
         except (RedisError, TimeoutError) as error:
             log.warning("the other projectors will notice later that this one left", error=str(error))
-        for holding in self._holdings.values():
-            holding.release = True
-            holding.leave.set()
+        self._leave_all()
         if self._tasks:
             await asyncio.wait(self._tasks.values())
         metrics.HELD.set(0)
+
+    def _leave_all(self) -> None:
+        for holding in self._holdings.values():
+            holding.release = True
+            holding.leave.set()
 
     def _partition(self, number: int) -> Partition:
         settings = self._settings

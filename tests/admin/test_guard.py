@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from core.log.append import Appender
 from core.log.keys import Keys
-from core.log.layout import Layout, LayoutError, check_layout, load_layout
+from core.log.layout import Layout, LayoutError, change_layout, check_layout, load_layout
 from core.runtime.redis import command_client
 from services.api.main import build as build_api
 from services.api.settings import ApiSettings
@@ -92,6 +92,48 @@ async def test_a_redis_that_comes_late_is_checked_when_it_is_there(own_redis: Se
         async with Redis.from_url(own_redis.address, protocol=2) as redis:
             await check_layout(redis, Keys("pip-ai", 4))
         assert "STREAM_PARTITIONS is 1 here" in str(await service.ready())
+
+
+async def test_an_ingest_whose_deployment_was_repartitioned_is_not_ready(
+    redis: Redis, key_prefix: str, redis_url: str, tmp_path: Path, no_temporal: None
+) -> None:
+    """It refuses every event, so whoever routes to it has to hear that it does."""
+    _ = no_temporal
+    keys = Keys(key_prefix, 4)
+    values: dict[str, Any] = {"redis_url": redis_url, "key_prefix": key_prefix, "stream_partitions": 4}
+    service = build_ingest(IngestSettings(**values, storage_url=tmp_path.as_uri()))
+    async with service.lifespan():
+        assert await service.ready() is None
+        await change_layout(redis, keys, Layout(4), Layout(4, 2, "copying"))
+        assert "from 4 to 2 partitions" in str(await service.ready())
+        await change_layout(redis, keys, Layout(4, 2, "copying"), Layout(2))
+        assert "STREAM_PARTITIONS is 4 here, but the deployment has 2" in str(await service.ready())
+        await change_layout(redis, keys, Layout(2), Layout(4))
+        assert await service.ready() is None
+
+
+async def test_a_projector_that_finds_another_layout_after_a_flushall_leaves_everything(own_redis: Server) -> None:
+    """Its leases would keep those from work that have the right number."""
+    own_redis.start()
+    keys = Keys("pip-ai", 2)
+    values: dict[str, Any] = {"redis_url": own_redis.address, "stream_partitions": 2, "lease_seconds": 1}
+    async with AsyncExitStack() as stack, Redis.from_url(own_redis.address, protocol=2) as redis:
+        projector = build_projector(ProjectorSettings(**values, stream_block_time=100), stack)
+        await stack.enter_async_context(projector.running())
+        await wait_until(lambda: projector.ready and len(projector.held) == 2)
+        async with redis.pipeline(transaction=True) as pipe:
+            pipe.flushall()
+            pipe.set(keys.layout, str(Layout(1)))
+            await pipe.execute()
+        await wait_until(lambda: not projector.ready and not projector.held, message="it goes on")
+
+        async def gone() -> bool:
+            return not await redis.exists(keys.projectors, keys.lease(0), keys.lease(1))
+
+        await wait_until(gone, message="it still asks for a share")
+        assert not projector.ready
+        await redis.set(keys.layout, str(Layout(2)))
+        await wait_until(lambda: projector.ready and len(projector.held) == 2, message="it does not come back")
 
 
 async def test_the_layout_is_kept_through_a_flushall(own_redis: Server) -> None:

@@ -169,7 +169,7 @@ async def test_a_broken_key_of_the_log_stores_nothing_and_is_named(
     with pytest.raises(DamagedLogError, match=re.escape(f"cannot append to {source.key}: {wrong} ")):
         await appender.append([step(1).by("ada").envelope("mine")])
 
-    assert await _stored(redis, keys) == [wrong.encode()]
+    assert set(await _stored(redis, keys)) <= {wrong.encode(), keys.layout.encode()}
     await redis.delete(wrong)
     assert (await appender.append([step(1).envelope("mine")]))[0].offset == 1
 

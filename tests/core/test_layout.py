@@ -3,8 +3,11 @@
 import pytest
 from redis.asyncio import Redis
 
+from core.log.append import Appender
+from core.log.errors import LogUnavailableError
 from core.log.keys import Keys
-from core.log.layout import Layout, LayoutError, change_layout, check_layout, keep_layout, load_layout
+from core.log.layout import Layout, LayoutError, change_layout, check_layout, load_layout
+from tests.core.telling import step
 
 
 async def test_the_first_process_writes_the_layout_down_and_others_agree_with_it(redis: Redis, key_prefix: str) -> None:
@@ -40,10 +43,22 @@ async def test_only_the_layout_that_was_looked_at_is_changed(redis: Redis, key_p
     assert await load_layout(redis, keys) == Layout(1)
 
 
-async def test_a_lost_layout_is_written_down_again_and_another_is_left_alone(redis: Redis, key_prefix: str) -> None:
-    await keep_layout(redis, Keys(key_prefix, 4))
-    await keep_layout(redis, Keys(key_prefix, 2))
+async def test_who_appends_writes_a_lost_layout_down_again_and_is_refused_under_another(
+    redis: Redis, key_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a FLUSHALL under running services of two numbers: else each would go on with its own."""
+    monkeypatch.setattr("core.log.append.TRUSTED_SECONDS", 0.0)
+    one, other = (
+        Appender(redis, Keys(key_prefix, partitions), idempotency_window=60, owner_ttl=60) for partitions in (4, 2)
+    )
+    await one.append([step(1).envelope("a")])
     assert await load_layout(redis, Keys(key_prefix)) == Layout(4)
+    with pytest.raises(LogUnavailableError, match="STREAM_PARTITIONS is 2 here"):
+        await other.append([step(1).envelope("b")])
+    await redis.delete(Keys(key_prefix).layout)
+    await other.append([step(1).envelope("b")])
+    with pytest.raises(LogUnavailableError, match="STREAM_PARTITIONS is 4 here"):
+        await one.append([step(2).envelope("c")])
 
 
 @pytest.mark.parametrize("stored", ["4", "partitions=0", "partitions=1->2", "partitions=1 phase=copying", "ä"])

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
+from pipai_contracts.batch import MAX_BATCH_BYTES
 from services.standalone.embedded import next_free_port
 from tests.conftest import wait_until
 from tests.deployment.conftest import Gateway, gateway_to, rewritten
@@ -57,6 +58,27 @@ async def test_uploads_reach_ingest_and_pages_the_api(gateway: Gateway) -> None:
     assert (refused.status_code, refused.json()["type"]) == (415, "/problems/content-type")
     page = await gateway.client.get("/demo/streaming")
     assert (page.status_code, "html" in page.headers["content-type"]) == (200, True)
+
+
+async def test_batches_reach_ingest_up_to_their_full_size(gateway: Gateway) -> None:
+    """And beyond it ingest's own refusal comes back. The key of a request goes with it."""
+    headers = {"content-type": "application/json", "idempotency-key": "k"}
+    item = b'{"type": "workflow_progress", "workflow_id": "w", "step": "s", "progress": 1}'
+    batch = b"[%b]" % b",".join([item] * 300)
+    full = batch.ljust(MAX_BATCH_BYTES)
+
+    async def send(body: bytes, kind: str = "batch") -> httpx2.Response:
+        return await gateway.client.post(f"/stream/publish/{kind}", content=body, headers=headers)
+
+    first, again, larger, other = [await send(body) for body in (full, full, full + b" ", batch)]
+    assert (first.status_code, first.json()["counts"]["appended"]) == (200, 300)
+    assert (again.status_code, again.json()["counts"]["duplicate"]) == (200, 300)
+    assert (larger.status_code, larger.json()["type"]) == (413, "/problems/too-large")
+    assert str(MAX_BATCH_BYTES) in larger.json()["detail"]
+    assert (other.status_code, other.json()["type"]) == (422, "/problems/key-reused")
+
+    headers["content-type"] = "application/cloudevents-batch+json"
+    assert (await send(b"[]".ljust(MAX_BATCH_BYTES), "events")).status_code == 200
 
 
 async def test_dead_letters_are_asked_of_ingest(gateway: Gateway) -> None:

@@ -15,6 +15,7 @@ class ReplyThief:
         self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
         self.left = 0
+        self.spared = 0
         self.stolen = 0
 
     @classmethod
@@ -36,6 +37,10 @@ class ReplyThief:
     def steal(self, replies: int) -> None:
         """Take away the next replies to script calls."""
         self.left = replies
+
+    def spare(self, replies: int) -> None:
+        """Let so many replies to script calls pass before any is taken."""
+        self.spared = replies
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -83,6 +88,9 @@ class ReplyThief:
 
     def _takes(self, reply: bytes) -> bool:
         if self.left == 0 or reply.startswith(b"-NOSCRIPT"):
+            return False
+        if self.spared:
+            self.spared -= 1
             return False
         self.left -= 1
         self.stolen += 1

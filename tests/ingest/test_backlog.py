@@ -76,7 +76,7 @@ async def test_other_sources_are_taken_meanwhile(client: httpx2.AsyncClient) -> 
     assert (await _publish(client, "analysis/f")).status_code == 202
 
 
-async def test_of_a_batch_what_goes_to_a_full_source_may_be_sent_again(client: httpx2.AsyncClient) -> None:
+async def test_of_a_batch_what_goes_to_a_full_source_may_be_sent_again(client: httpx2.AsyncClient, log: Log) -> None:
     await _fill(client)
     workflow: dict[str, Any] = {"type": "workflow_progress", "workflow_id": "w", **EVENT}
     mixed = [workflow, {"type": "analysis_progress", "file_id": "f", **EVENT}, {**workflow, "step": ""}]
@@ -88,6 +88,8 @@ async def test_of_a_batch_what_goes_to_a_full_source_may_be_sent_again(client: h
     assert answer["outcomes"][0]["error"]["type"] == "/problems/backlog"
     assert _is_backlog(all_refused)
     assert all_refused.headers["retry-after"] == "1"
+    assert len(await log.events("workflow:progress")) == LIMIT
+    assert len(await log.events("analysis:progress")) == 1
 
 
 async def test_documents_are_refused_at_the_door(client: httpx2.AsyncClient) -> None:

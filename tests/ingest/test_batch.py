@@ -2,18 +2,23 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 import pytest
 from prometheus_client import REGISTRY
+from redis.asyncio import Redis
 
+from core.log.append import Appender
 from core.log.errors import LogUnavailableError
-from pipai_contracts.batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, BatchAnswer
+from core.log.keys import Keys, Source
+from core.log.requests import Requests
+from pipai_contracts.batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, BatchAnswer, Item
 from pipai_contracts.events import MAX_EVENT_BYTES
-from pipai_contracts.publish import Published
 from pipai_contracts.sealed import Sealed
+from services.ingest.backlog import Backlog
 from services.ingest.batch import SLICE, append_all
 from services.ingest.items import read_item
 from services.ingest.pipeline import Answer
@@ -194,7 +199,9 @@ async def test_single_events_are_not_held_up_by_a_batch(client: httpx2.AsyncClie
     assert len([offset for offset in offsets if offset < MAX_BATCH_EVENTS]) > 1
 
 
-async def test_what_the_batches_of_a_moment_hold_is_bounded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_the_batches_of_a_moment_hold_is_bounded(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
     """And free again when they were refused, or their senders went away."""
     monkeypatch.setattr("services.ingest.batch.ROOM", 2000)
 
@@ -206,9 +213,10 @@ async def test_what_the_batches_of_a_moment_hold_is_bounded(serve: Serve, monkey
         for _ in range(3):
             with pytest.raises(ConnectionAbortedError):
                 await client.post(PATH, content=half(), headers=JSON)
-            busy = await client.post(PATH, content=b"[]" + b" " * 2000, headers=JSON)
+            busy = await client.post(PATH, content=_lines([[WORKFLOW]]) + b" " * 2000, headers=JSON)
             assert (busy.status_code, busy.json()["type"]) == (503, "/problems/busy")
             assert busy.headers["retry-after"] == "1"
+        assert await log.every_key() == {}
 
         async def taken() -> bool:
             return (await client.post(PATH, content=b"[]" + b" " * 1900, headers=JSON)).status_code == 200
@@ -216,27 +224,89 @@ async def test_what_the_batches_of_a_moment_hold_is_bounded(serve: Serve, monkey
         await wait_until(taken)
 
 
-class _FailingOnce:
-    """A publisher whose second call fails."""
+class _Appender(Appender):
+    """Counts its calls; each waits until it is let go, and the one of this number fails."""
 
-    def __init__(self) -> None:
-        self.offered: list[int] = []
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        super().__init__(redis, keys, idempotency_window=60, owner_ttl=60)
+        self.calls: list[int] = []
+        self.go = asyncio.Event()
+        self.fails = 0
 
-    async def offer(self, events: Sequence[Sealed]) -> list[Answer]:
-        self.offered.append(len(events))
-        if len(self.offered) == 2:
-            return [LogUnavailableError("away")] * len(events)
-        return [
-            Published(event_id=event.event_id, stream="s", stream_id="1-1", topic=event.topic.name, offset=1)
-            for event in events
-        ]
+    async def append_to(self, source: Source, events: Sequence[Sealed]) -> list[Answer]:
+        self.calls.append(len(events))
+        await self.go.wait()
+        if len(self.calls) == self.fails:
+            raise LogUnavailableError("away")
+        return await super().append_to(source, events)
 
 
-async def test_events_behind_one_that_could_not_be_stored_do_not_overtake_it() -> None:
-    publisher = _FailingOnce()
-    answer = await append_all(cast("Publisher", publisher), _numbered(3 * SLICE), read_item)
+@pytest.fixture
+async def appender(log: Log) -> _Appender:
+    return _Appender(log.redis, log.keys)
+
+
+@pytest.fixture
+async def publisher(appender: _Appender, log: Log) -> AsyncIterator[Publisher]:
+    requests = Requests(log.redis, log.keys, idempotency_window=60)
+    publisher = Publisher(log.redis, appender, Backlog(log.redis, log.keys, limit=1_000_000), requests)
+    yield publisher
+    await publisher.close()
+
+
+async def test_events_behind_one_that_could_not_be_stored_do_not_overtake_it(
+    appender: _Appender, publisher: Publisher, log: Log
+) -> None:
+    """Neither those that wait for Redis already, nor those that are still checked."""
+    appender.fails = 2
+    appender.go.set()
+    answer = await append_all(publisher, _numbered(6 * SLICE), read_item)
 
     told = BatchAnswer.model_validate_json(bytes(answer.body))
-    assert publisher.offered == [SLICE, SLICE]
-    assert [one.status for one in told.outcomes] == ["appended"] * SLICE + ["unavailable"] * 2 * SLICE
-    assert (told.counts.appended, told.counts.unavailable) == (SLICE, 2 * SLICE)
+    assert appender.calls == [SLICE, SLICE]
+    assert [one.status for one in told.outcomes] == ["appended"] * SLICE + ["unavailable"] * 5 * SLICE
+    assert (told.counts.appended, told.counts.unavailable) == (SLICE, 5 * SLICE)
+    assert len(await log.events("workflow:progress")) == SLICE
+
+
+async def test_while_redis_has_a_slice_the_next_waits_and_another_is_checked(
+    appender: _Appender, publisher: Publisher
+) -> None:
+    """So that Redis never waits for ingest. Not more: others would wait behind them, and all are held in memory."""
+    read: list[object] = []
+
+    def reading(value: object, where: str) -> Item:
+        read.append(value)
+        return read_item(value, where)
+
+    batch = asyncio.create_task(append_all(publisher, _numbered(6 * SLICE), reading))
+    await wait_until(lambda: len(read) == 3 * SLICE)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert (appender.calls, len(read)) == ([SLICE], 3 * SLICE)
+
+    appender.go.set()
+    await batch
+    assert appender.calls == [SLICE] * 6
+
+
+async def test_others_have_their_turns_while_a_batch_is_checked(appender: _Appender, publisher: Publisher) -> None:
+    """What Redis answered among them: it would wait for the next call."""
+    read: list[object] = []
+
+    def slowly(value: object, where: str) -> Item:
+        read.append(value)
+        until = time.perf_counter() + 0.0006
+        while time.perf_counter() < until:
+            pass
+        return read_item(value, where)
+
+    turns = 0
+    appender.go.set()
+    batch = asyncio.create_task(append_all(publisher, _numbered(SLICE), slowly))
+    while len(read) < SLICE:
+        turns += 1
+        await asyncio.sleep(0)
+    await batch
+
+    assert turns > SLICE / 3

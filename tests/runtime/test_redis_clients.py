@@ -1,7 +1,7 @@
 """What the clients do beyond redis-py's own."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
@@ -52,6 +52,29 @@ async def test_many_who_look_for_the_master_at_once_ask_once_and_no_sentinel_is_
     assert [one.asked for one in those] == [1, 1, 0]
     await sentinels.aclose()
     assert [one.asked for one in those] == [-1, -1, -1]
+
+
+async def test_a_short_command_makes_no_task(redis_url: str) -> None:
+    made: list[object] = []
+
+    def note(loop: asyncio.AbstractEventLoop, work: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        made.append(work)
+        return asyncio.Task(work, loop=loop, **kwargs)
+
+    async with command_client(redis_url) as redis:
+        await redis.echo("connected")
+        asyncio.get_running_loop().set_task_factory(note)
+        assert await redis.echo("hello") == b"hello"
+        assert made == []
+        asyncio.get_running_loop().set_task_factory(None)
+
+
+async def test_a_command_the_socket_does_not_take_at_once_arrives_whole(redis_url: str, key_prefix: str) -> None:
+    large = b"x" * 20_000_000
+    async with command_client(redis_url) as redis:
+        assert await redis.echo(cast("str", large)) == large
+        await redis.set(f"{key_prefix}:large", large, ex=60)
+        assert await redis.strlen(f"{key_prefix}:large") == len(large)
 
 
 @pytest.mark.parametrize("form", ["redis://{}", "redis+cluster://{}", "redis+sentinel://{}/main"])
