@@ -110,6 +110,7 @@ async def test_projectors_come_and_go_under_traffic_and_the_work_is_shared_evenl
                 newcomer = await others.enter_async_context(spread.projecting())
                 projectors.append(newcomer)
             await wait_until(lambda: shares() == [1, 1, 2], 20)
+            assert REGISTRY.get_sample_value("pipai_partitions") == 4
         del projectors[1:]
         await wait_until(lambda: shares() == [4], 20)
     assert set(await spread.generations()) == {0}
