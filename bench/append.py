@@ -28,9 +28,10 @@ from urllib.request import urlopen
 
 import psutil
 
-from bench import generator
-from bench.cores import pin
-from bench.generator import Load
+from bench.stand import generator
+from bench.stand.cores import pin
+from bench.stand.generator import Load
+from bench.stand.table import table
 from services.standalone.embedded import Server, next_free_port, redis_server
 
 EVENT: Final[dict[str, Any]] = {
@@ -42,6 +43,7 @@ EVENT: Final[dict[str, Any]] = {
 }
 BATCH: Final = 1_000
 MANY: Final = 64
+COLUMNS: Final = ("way", "events/s", "median ms", "p99 ms", "service's core", "Redis's core", "ours ÷ this")
 _COMMANDS: Final = 30_000
 
 
@@ -74,14 +76,14 @@ class Way:
         """Events a second."""
         return statistics.median(load.rate for load in self.loads)
 
-    def row(self, base: float) -> str:
-        """Its line of a table."""
+    def row(self, base: float) -> list[str]:
+        """Its cells under `COLUMNS`."""
         service, redis = (statistics.median(column) for column in zip(*self.busy, strict=True))
         median = statistics.median(load.median for load in self.loads)
         p99 = statistics.median(load.p99 for load in self.loads)
         busy = f"{service:.0%}" if self._watched else ""
-        ratio = base / self.rate
-        return f"| {self.name} | {self.rate:,.0f} | {median:.2f} | {p99:.2f} | {busy} | {redis:.0%} | {ratio:.2f} |"
+        shown = [f"{self.rate:,.0f}", f"{median:.2f}", f"{p99:.2f}", busy, f"{redis:.0%}"]
+        return [self.name, *shown, f"{base / self.rate:.2f}"]
 
 
 class Stand:
@@ -162,9 +164,8 @@ def tables(stand: Stand) -> dict[str, list[Way]]:
     """The ways, by table; the first of each is ours."""
     port, plain_port = next_free_port(0), next_free_port(0)
     ours = stand.service(["-m", "services.ingest"], port)
-    plain = stand.service(
-        ["-m", "uvicorn", "--log-level", "error", "--port", str(plain_port), "bench.plain_append:app"], plain_port
-    )
+    uvicorn = ["-m", "uvicorn", "--log-level", "error", "--port", str(plain_port)]
+    plain = stand.service([*uvicorn, "bench.peers.usual_service:app"], plain_port)
     one = stand.body("one", EVENT)
     many = stand.body(
         "many", [{"type": "workflow_progress", "workflow_id": f"w{n % 500}", **EVENT} for n in range(BATCH)]
@@ -184,7 +185,7 @@ def tables(stand: Stand) -> dict[str, list[Way]]:
 
     publish = f"http://127.0.0.1:{port}/stream/publish/workflow/w@"
     batch = f"http://127.0.0.1:{port}/stream/publish/batch"
-    naive = f"http://127.0.0.1:{plain_port}/publish/w@"
+    naive = f"http://127.0.0.1:{plain_port}/append/w@"
     return {
         "One connection, one event a request": [
             http("ours", ours, publish, one, 1),
@@ -219,9 +220,7 @@ def main() -> None:
                     way.round(seconds, stand.redis_pid)
     for title, ways in measured.items():
         print(f"{title}\n")
-        print("| way | events/s | median ms | p99 ms | service's core | Redis's core | ours ÷ this |")
-        print("|---|---|---|---|---|---|---|")
-        print("\n".join(way.row(ways[0].rate) for way in ways), end="\n\n")
+        print(table(COLUMNS, [way.row(ways[0].rate) for way in ways]), end="\n\n")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from bench.cores import pin
 from bench.projector import Reader, stopped, until_read
+from bench.stand.cores import pin
+from bench.stand.table import table
 from core.log.append import Appender
 from core.log.keys import Keys
 from pipai_contracts.envelope import Envelope
@@ -110,10 +111,8 @@ def main() -> None:
         sizes, count = (1_000, 2_000), 1_000
     print(f"{count:,} events a measurement, {os.cpu_count()} cores\n", flush=True)
     rows = asyncio.run(measure(sizes, count))
-    print("\n| known workflows | events/s among 500 active | events/s among all | bytes in Redis per workflow |")
-    print("|---|---|---|---|")
-    for size, active, everyone, memory in rows:
-        print(f"| {size:,} | {active:,.0f} | {everyone:,.0f} | {memory:,.0f} |")
+    columns = ("known workflows", "events/s among 500 active", "events/s among all", "bytes in Redis per workflow")
+    print(f"\n{table(columns, [[f'{figure:,.0f}' for figure in row] for row in rows])}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from bench.cores import pin
+from bench.stand.cores import pin
+from bench.stand.table import table
 from core.log.append import Appender
 from core.log.keys import GROUP, Keys, Source
 from core.views.checkpoints import Checkpoints
@@ -156,8 +157,8 @@ async def measure(rounds: int, count: int) -> list[Reader]:
         server = stack.enter_context(redis_server(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
         readers = [
             Reader("ours", ["-m", "services.projector"], server.address, "ours"),
-            Reader("FastStream, one at a time", ["-m", "bench.one_at_a_time"], server.address, "single"),
-            Reader("bare redis-py loop", ["-m", "bench.bare_group"], server.address, "bare"),
+            Reader("FastStream, one at a time", ["-m", "bench.peers.one_at_a_time"], server.address, "single"),
+            Reader("bare redis-py loop", ["-m", "bench.peers.bare_group"], server.address, "bare"),
         ]
         async with Redis.from_url(server.address, protocol=2) as redis:
             for seed in range(1, rounds + 1):
@@ -167,14 +168,11 @@ async def measure(rounds: int, count: int) -> list[Reader]:
         return readers
 
 
-def table(readers: list[Reader]) -> str:
-    """The figures as Markdown."""
-    lines = ["| reader | events/s, median | lowest | highest | ours ÷ this |", "|---|---|---|---|---|"]
-    base = statistics.median(readers[0].rates)
-    for reader in readers:
-        median, lowest, highest = statistics.median(reader.rates), min(reader.rates), max(reader.rates)
-        lines.append(f"| {reader.name} | {median:,.0f} | {lowest:,.0f} | {highest:,.0f} | {base / median:.2f} |")
-    return "\n".join(lines)
+def row(reader: Reader, base: float) -> list[str]:
+    """The reader's name, its events a second, and how many times as many ``base`` is."""
+    median = statistics.median(reader.rates)
+    rates = [f"{rate:,.0f}" for rate in (median, min(reader.rates), max(reader.rates))]
+    return [reader.name, *rates, f"{base / median:.2f}"]
 
 
 def main() -> None:
@@ -183,7 +181,10 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="1 round of 2,000 events instead of 5 of 100,000")
     rounds, count = (1, 2_000) if parser.parse_args().short else (5, 100_000)
     print(f"{rounds} rounds of {count:,} events, {os.cpu_count()} cores\n", flush=True)
-    print(table(asyncio.run(measure(rounds, count))))
+    readers = asyncio.run(measure(rounds, count))
+    base = statistics.median(readers[0].rates)
+    columns = ("reader", "events/s, median", "lowest", "highest", "ours ÷ this")
+    print(table(columns, [row(reader, base) for reader in readers]))
 
 
 if __name__ == "__main__":

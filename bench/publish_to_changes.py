@@ -18,8 +18,9 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from bench.cores import pin
 from bench.projector import Reader, events, until_read
+from bench.stand.cores import pin
+from bench.stand.table import QUANTILES, quantiles, table
 from core.log.append import Appender
 from core.log.keys import Keys
 from core.views.checkpoints import Checkpoints
@@ -140,14 +141,10 @@ async def measure(rate: int, seconds: float) -> list[Way]:
             ]
 
 
-def table(ways: list[Way]) -> str:
-    """The figures as Markdown, in milliseconds; the first fifth of the time is warm-up."""
-    lines = ["| way | events | median ms | p95 ms | p99 ms | max ms |", "|---|---|---|---|---|---|"]
-    for way in ways:
-        times = sorted(way.times[len(way.times) // 5 :])
-        shown = [f"{times[min(int(len(times) * q), len(times) - 1)]:.2f}" for q in (0.5, 0.95, 0.99, 1)]
-        lines.append(f"| {way.name} | {len(times):,} | {' | '.join(shown)} |")
-    return "\n".join(lines)
+def row(way: Way) -> list[str]:
+    """The way's figures; the first fifth of the time is warm-up."""
+    times = way.times[len(way.times) // 5 :]
+    return [way.name, f"{len(times):,}", *quantiles(times)]
 
 
 def main() -> None:
@@ -156,7 +153,8 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="2 seconds at 500 events/s instead of 30 at 3,000")
     rate, seconds = (500, 2.0) if parser.parse_args().short else (3_000, 30.0)
     print(f"{rate:,} events/s for {seconds:g} s, {os.cpu_count()} cores\n", flush=True)
-    print(table(asyncio.run(measure(rate, seconds))))
+    ways = asyncio.run(measure(rate, seconds))
+    print(table(("way", "events", *QUANTILES), [row(way) for way in ways]))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from typing import Any, Final, cast
 import httpx2
 from redis.asyncio import Redis
 
+from bench.stand.table import QUANTILES, quantiles, table
 from services.standalone.embedded import next_free_port, redis_server
 
 _PAUSE: Final = 0.02
@@ -156,7 +157,7 @@ async def measure(rounds: int) -> list[Way]:
             "--port",
         ]
         start(processes, [*uvicorn, str(web), "main:app"], {**shared, "METRICS_PORT": "0"})
-        start(processes, [*uvicorn, str(plain), "bench.plain:app"], {})
+        start(processes, [*uvicorn, str(plain), "bench.peers.usual_service:app"], shared)
         ours = await stack.enter_async_context(httpx2.AsyncClient(base_url=f"http://127.0.0.1:{web}"))
         theirs = await stack.enter_async_context(httpx2.AsyncClient(base_url=f"http://127.0.0.1:{plain}"))
         await until_ready(ours, "/readyz")
@@ -178,24 +179,16 @@ async def measure(rounds: int) -> list[Way]:
         return ways
 
 
-def table(ways: list[Way]) -> str:
-    """The figures as Markdown: milliseconds, and the median as a ratio to ours."""
-    lines = ["| way | median ms | p95 ms | p99 ms | max ms | ours ÷ this |", "|---|---|---|---|---|---|"]
-    base = statistics.median(ways[0].times)
-    for way in ways:
-        times, median = sorted(way.times), statistics.median(way.times)
-        p95, p99 = (times[int(len(times) * q)] for q in (0.95, 0.99))
-        lines.append(f"| {way.name} | {median:.2f} | {p95:.2f} | {p99:.2f} | {times[-1]:.2f} | {base / median:.2f} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="./run bench publish_to_sse", description=__doc__)
     parser.add_argument("--short", action="store_true", help="20 rounds instead of 500")
     rounds = 20 if parser.parse_args().short else 500
     print(f"{rounds} events a way, one at a time, {os.cpu_count()} cores\n", flush=True)
-    print(table(asyncio.run(measure(rounds))))
+    ways = asyncio.run(measure(rounds))
+    base = statistics.median(ways[0].times)
+    rows = [[way.name, *quantiles(way.times), f"{base / statistics.median(way.times):.2f}"] for way in ways]
+    print(table(("way", *QUANTILES, "ours ÷ this"), rows))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ class Settings(BaseSettings):
         SecretStr | None,
         Field(
             description="Redis to use: redis://, redis+cluster://, redis+sentinel://, each with rediss for TLS; "
-            "docs/guides/redis.md has the forms. Wins over the Upstash pair."
+            "docs/guides/redis.md has the forms. Wins over the Upstash pair. With neither, services use "
+            f"{DEFAULT_REDIS_URL}, and ./run up starts one."
         ),
     ] = None
     upstash_redis_rest_url: Annotated[
@@ -47,18 +48,29 @@ class Settings(BaseSettings):
     ] = "pip-ai"
     stream_max_entries: Annotated[
         int,
-        Field(description="Entries kept per source stream once every view has them, and per feed.", ge=1),
+        Field(description="Entries kept in each source stream, once every view has them, and in each feed.", ge=1),
     ] = 1000
     stream_block_time: Annotated[
-        int, Field(description="Milliseconds a blocking read waits for events.", ge=10, le=60_000)
+        int,
+        Field(
+            description="Milliseconds after which a read that waits for events begins anew; events are seen at once.",
+            ge=10,
+            le=60_000,
+        ),
     ] = 1000
     stream_partitions: Annotated[
-        int, Field(description="Partitions of each source stream; the same for every process.", ge=1, le=256)
+        int,
+        Field(
+            description="Partitions of each source stream, which so many projectors can share; the same for every "
+            "process. Only pipai-admin repartition changes it later.",
+            ge=1,
+            le=256,
+        ),
     ] = 1
     view_ttl: Annotated[int, Field(description="Seconds a view and its feed live after their last event.", ge=60)] = (
         7 * 24 * 3600
     )
-    debug: Annotated[bool, Field(description="Log each event's way.")] = False
+    debug: Annotated[bool, Field(description="Log each event at every step of its way.")] = False
     log_format: Annotated[
         Literal["json", "text"], Field(description="Log lines as JSON objects, or as text for people.")
     ] = "json"
@@ -66,8 +78,8 @@ class Settings(BaseSettings):
     temporal_address: Annotated[
         str | None,
         Field(
-            description="host:port of Temporal. TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS* and "
-            "TEMPORAL_PROFILE are read as Temporal's own SDK reads them."
+            description="host:port of Temporal; without it ./run up starts one. TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, "
+            "TEMPORAL_TLS* and TEMPORAL_PROFILE are read as Temporal's own SDK reads them."
         ),
     ] = None
     temporal_task_queue: Annotated[

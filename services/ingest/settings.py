@@ -17,10 +17,13 @@ class IngestSettings(HttpSettings):
     host: Annotated[str, Field(description="Address ingest listens on.")] = "127.0.0.1"
     port: Annotated[int, Field(description="Port ingest listens on.", ge=0, le=65535)] = 8001
     idempotency_window: Annotated[
-        int, Field(description="Seconds a repeated event_id of a producer is recognised.", ge=60)
+        int, Field(description="Seconds within which a repeated event_id is recognised and not stored again.", ge=60)
     ] = 600
     stream_backlog_limit: Annotated[
-        int, Field(description="Events of a source stream that may be in no view yet before no more are taken.", ge=1)
+        int,
+        Field(
+            description="Events of a source stream that may be in no view yet; beyond, publishing answers 503.", ge=1
+        ),
     ] = 100_000
     storage_url: StorageUrl = ""
     upload_max_bytes: Annotated[int, Field(description="Largest file that can be uploaded.", ge=1)] = 100 * 1024 * 1024

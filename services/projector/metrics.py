@@ -53,6 +53,7 @@ LEFT_BEHIND: Final = Counter(
     "Consumer groups of others that were silent for GROUP_IDLE_LIMIT when entries they had not had were trimmed.",
     ["source"],
 )
+PARTITIONS: Final = Gauge("pipai_partitions", "Partitions the deployment has, which its projectors share.")
 HELD: Final = Gauge("pipai_held_partitions", "Partitions this projector follows; 0 while it stands by.")
 LEASE_CHANGES: Final = Counter(
     "pipai_lease_changes_total", "Partitions gained, lost to another or handed over.", ["kind"]

@@ -96,6 +96,7 @@ class Projector:
         """
         await refuse_eviction(self._redis)
         await check_layout(self._redis, self._keys)
+        metrics.PARTITIONS.set(self._keys.partitions)
         await self._broker.start()
         try:
             await self._ask()

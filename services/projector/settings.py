@@ -11,7 +11,9 @@ class ProjectorSettings(Settings):
     """What only projectors need."""
 
     metrics_port: MetricsPort = 9410
-    projector_batch: Annotated[int, Field(description="Events a projector takes at once.", ge=1, le=5000)] = 2000
+    projector_batch: Annotated[
+        int, Field(description="Events of a source stream a projector takes at once.", ge=1, le=5000)
+    ] = 2000
     lease_seconds: Annotated[
         float,
         Field(
@@ -22,5 +24,8 @@ class ProjectorSettings(Settings):
     ] = 5
     group_idle_limit: Annotated[
         int,
-        Field(description="Seconds a consumer group of others may be silent before trimming goes on without it.", ge=1),
+        Field(
+            description="Seconds a consumer group that is not ours may be silent; then streams are trimmed without it.",
+            ge=1,
+        ),
     ] = 3600

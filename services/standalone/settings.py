@@ -20,7 +20,12 @@ class StandaloneSettings(Settings):
     )
     metrics_port: Annotated[
         int | None,
-        Field(description="First of three ports for the metrics of web, worker and projector.", ge=0, le=65533),
+        Field(
+            description="Moves the ports of /metrics, which are 9402 (web), 9403 (worker) and 9410 (projector), to "
+            "this one and the two after it; 0 takes any free ones. Further projectors take the next free ports.",
+            ge=0,
+            le=65533,
+        ),
     ] = None
     redis_port: Annotated[
         int, Field(description="Port of the Redis started here, or the next free one.", ge=0, le=65535)

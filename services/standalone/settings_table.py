@@ -35,6 +35,9 @@ Every process reads its settings from environment variables. This page is writte
 `.venv/bin/python -m services.standalone.settings_table --write`, and a test fails when it is out of date;
 `./run settings` shows the same in a terminal.
 
+Give all processes of a deployment the same values of the first table. `standalone` is `./run up`, which also passes its
+environment on to the services it starts; where they listen it decides itself.
+
 Temporal's own variables (`TEMPORAL_NAMESPACE`, `TEMPORAL_API_KEY`, `TEMPORAL_TLS`, `TEMPORAL_PROFILE` …)
 are read by its SDK, so Temporal Cloud is set up as Temporal's documentation says.
 """

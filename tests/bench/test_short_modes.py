@@ -3,24 +3,30 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.system.running import environment
 
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = {
+    "publish_to_sse": 3,
+    "projector": 3,
+    "publish_to_changes": 2,
+    "known_workflows": 2,
+    "idle_cost": 3,
+    "user_bound": 3,
+    "append": 11 if shutil.which("redis-benchmark") else 7,
+}
 
-@pytest.mark.parametrize(
-    ("name", "rows"),
-    [
-        ("publish_to_sse", 3),
-        ("projector", 3),
-        ("publish_to_changes", 2),
-        ("known_workflows", 2),
-        ("idle_cost", 3),
-        ("user_bound", 3),
-        ("append", 11 if shutil.which("redis-benchmark") else 7),
-    ],
-)
+
+def test_what_is_listed_are_measurements_each_with_a_short_mode() -> None:
+    shown = subprocess.run([ROOT / "run", "bench"], capture_output=True, check=False, text=True).stderr
+    assert set(shown.split()) - {"measurements:"} == ROWS.keys()
+
+
+@pytest.mark.parametrize(("name", "rows"), ROWS.items())
 def test_the_short_mode_prints_its_table(name: str, rows: int) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", f"bench.{name}", "--short"],

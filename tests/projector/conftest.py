@@ -1,8 +1,10 @@
 """A deployment without its web services: a log to append to, and projectors that come and go."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from random import randint
 from typing import Any, cast
 
 import pytest
@@ -33,6 +35,7 @@ from services.projector.retention import Retention
 from services.projector.settings import ProjectorSettings
 from services.projector.survey import Survey
 from services.projector.turns import Turns
+from services.standalone.embedded import Server, redis_server
 from tests.conftest import wait_until
 from tests.core.telling import Told
 from tests.projector.fresh_fold import assert_views_are_a_fresh_fold, is_projected
@@ -184,6 +187,16 @@ async def deployed(redis_url: str, key_prefix: str, partitions: int = 1) -> Asyn
         )
     finally:
         await redis.aclose()
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[Server]:
+    """A Redis that a test may break.
+
+    Its port is below those the system gives to clients: one of them could take it while Redis is dead.
+    """
+    with redis_server(tmp_path / "redis", randint(20_000, 30_000)) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,8 @@
 """Redis loses everything, or its group, or dies and comes back; the projector heals by itself."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
-from random import randint
 from typing import Any, cast
 
 import pytest
@@ -12,21 +10,11 @@ import pytest
 from core.log.errors import LogUnavailableError
 from core.log.keys import GROUP
 from services.projector.follower import Follower
-from services.standalone.embedded import Server, redis_server
+from services.standalone.embedded import Server
 from tests.conftest import wait_until
 from tests.core.telling import step
 from tests.projector.conftest import Deployment, deployed
 from tests.projector.fresh_fold import read_log
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[Server]:
-    """A Redis that a test may break.
-
-    Its port is below those the system gives to clients: one of them could take it while Redis is dead.
-    """
-    with redis_server(tmp_path / "redis", randint(20_000, 30_000)) as server:
-        yield server
 
 
 @pytest.fixture

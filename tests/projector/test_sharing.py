@@ -6,8 +6,6 @@ import signal
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
-from random import randint
 
 import pytest
 from faststream.redis.subscriber.usecases.basic import LogicSubscriber
@@ -16,7 +14,7 @@ from prometheus_client import REGISTRY
 from core.log.errors import LogUnavailableError
 from services.projector.lease import Leases, Share
 from services.projector.projector import Projector
-from services.standalone.embedded import redis_server
+from services.standalone.embedded import Server
 from tests.conftest import wait_until
 from tests.core.telling import step
 from tests.projector.conftest import Deployment, deployed
@@ -112,6 +110,7 @@ async def test_projectors_come_and_go_under_traffic_and_the_work_is_shared_evenl
                 newcomer = await others.enter_async_context(spread.projecting())
                 projectors.append(newcomer)
             await wait_until(lambda: shares() == [1, 1, 2], 20)
+            assert REGISTRY.get_sample_value("pipai_partitions") == 4
         del projectors[1:]
         await wait_until(lambda: shares() == [4], 20)
     assert set(await spread.generations()) == {0}
@@ -140,21 +139,20 @@ async def test_a_projector_that_was_paused_longer_than_its_lease_comes_back_as_a
     assert set(await spread.generations()) == {0}
 
 
-async def test_while_redis_is_away_everybody_keeps_its_share(tmp_path: Path) -> None:
+async def test_while_redis_is_away_everybody_keeps_its_share(own_redis: Server) -> None:
     """Leases run out meanwhile; the first to come back does not take everything."""
     gained = {"kind": "gained"}
-    with redis_server(tmp_path / "redis", randint(20_000, 30_000)) as server:
-        async with deployed(server.address, "away", 4) as deployment, AsyncExitStack() as stack:
-            two = [await stack.enter_async_context(deployment.projecting(lease_seconds=0.5)) for _ in range(2)]
-            await wait_until(lambda: sorted(len(one.held) for one in two) == [2, 2])
-            await wait_until(lambda: all(one.ready for one in two))
-            before = [one.held for one in two], REGISTRY.get_sample_value("pipai_lease_changes_total", gained)
-            async with traffic(deployment):
-                await asyncio.to_thread(server.kill)
-                await asyncio.sleep(1)  # longer than the leases last
-                await asyncio.to_thread(server.start)
-            after = [one.held for one in two], REGISTRY.get_sample_value("pipai_lease_changes_total", gained)
-            assert after == before
+    async with deployed(own_redis.address, "away", 4) as deployment, AsyncExitStack() as stack:
+        two = [await stack.enter_async_context(deployment.projecting(lease_seconds=0.5)) for _ in range(2)]
+        await wait_until(lambda: sorted(len(one.held) for one in two) == [2, 2])
+        await wait_until(lambda: all(one.ready for one in two))
+        before = [one.held for one in two], REGISTRY.get_sample_value("pipai_lease_changes_total", gained)
+        async with traffic(deployment):
+            await asyncio.to_thread(own_redis.kill)
+            await asyncio.sleep(1)  # longer than the leases last
+            await asyncio.to_thread(own_redis.start)
+        after = [one.held for one in two], REGISTRY.get_sample_value("pipai_lease_changes_total", gained)
+        assert after == before
 
 
 class ToAndFro(Leases):

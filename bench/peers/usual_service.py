@@ -1,15 +1,22 @@
-"""The peer of the benches: the usual FastAPI + sse-starlette service, a queue per viewer, nothing kept."""
+"""The peer of `bench.publish_to_sse` and `bench.append`: the usual FastAPI service.
+
+It publishes to a queue per viewer, which sse-starlette sends, and keeps nothing; or it makes one XADD through redis-py
+for each request.
+"""
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncGenerator
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
+from redis.asyncio import Redis
 from sse_starlette import EventSourceResponse
 
 app = FastAPI()
+redis = Redis.from_url(os.environ["REDIS_URL"], protocol=2)
 viewers: dict[str, set[asyncio.Queue[str]]] = {}
 
 
@@ -19,6 +26,7 @@ class Body(BaseModel):
     step: str
     progress: float
     message: str | None = None
+    user_id: str | None = None
     metadata: dict[str, Any] = {}
 
 
@@ -36,6 +44,12 @@ async def publish(topic: str, body: Body) -> dict[str, int]:
     for queue in queues:
         queue.put_nowait(data)
     return {"viewers": len(queues)}
+
+
+@app.post("/append/{topic}", status_code=202)
+async def append(topic: str, body: Body) -> dict[str, str]:
+    """Add the event to a Redis stream."""
+    return {"stream_id": str(await redis.xadd("plain", {"topic": topic, "data": json.dumps(body.model_dump())}))}
 
 
 @app.get("/stream/{topic}")

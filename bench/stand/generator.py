@@ -1,7 +1,7 @@
 """Load for the append bench: requests over keep-alive connections, each sent when the one before is answered.
 
-`wrk` where it is installed; else a small asyncio client (``python -m bench.generator``), which is slower than what it
-measures may be, and says so in the heading of the bench.
+`wrk` where it is installed; else a small asyncio client (``python -m bench.stand.generator``), which may be slower than
+what it measures. The heading of the bench says which it was.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def name() -> str:
 def start(url: str, body: Path, connections: int, seconds: float) -> subprocess.Popen[str]:
     """Post ``body`` to ``url``, in which ``@`` stands for a number that changes, for some time."""
     if shutil.which("wrk") is None:
-        arguments = [sys.executable, "-m", "bench.generator", url, str(body), str(connections), str(seconds)]
+        arguments = [sys.executable, "-m", "bench.stand.generator", url, str(body), str(connections), str(seconds)]
     else:
         script = body.with_suffix(".lua")
         script.write_text(_SCRIPT.format(body=body, path=urlsplit(url).path, topics=TOPICS))
