@@ -80,7 +80,7 @@ def _feed_entry(record: Record, *, late: bool) -> FeedEntry:
 
 
 def _fold_one(
-    record: Record, loaded: Mapping[Topic, Stored], working: Mapping[Topic, _Working], only: AbstractSet[Topic] | None
+    record: Record, loaded: Mapping[Topic, Stored], working: dict[Topic, _Working], only: AbstractSet[Topic] | None
 ) -> list[tuple[_Working, State]]:
     changes: list[tuple[_Working, State]] = []
     for topic in record.topics:
