@@ -7,8 +7,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("bench", "contracts", "core", "docs", "ops", "services", "tests")
-FILES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()] + [
-    path for path in ROOT.iterdir() if path.is_file()
+FILES = [
+    path
+    for start in (ROOT.glob("*"), *((ROOT / name).rglob("*") for name in FOLDERS))
+    for path in start
+    if path.is_file()
 ]
 DOCUMENTS = sorted(path for path in FILES if path.suffix == ".md")
 DECISIONS = sorted((ROOT / "docs/decisions").glob("0*.md"))
