@@ -88,12 +88,12 @@ class ViewStore:
 
     async def commit(
         self, partition: int, generation: int, updates: Sequence[Update], *, source: Source, since: StreamId
-    ) -> list[bool]:
+    ) -> list[int]:
         """Write views of one partition, each with its events; at most `MAX_VIEWS_PER_COMMIT`.
 
         The events follow the checkpoint ``since`` of ``source``.
 
-        Returns per view whether it was written; False: another wrote it first, fold again on what is there now.
+        Returns per view how many bytes its state has; 0: another wrote it first, fold again on what is there now.
 
         Raises:
             GenerationChangedError: nothing was written.
@@ -103,8 +103,11 @@ class ViewStore:
         script_keys = [keys.changes(partition), keys.generation(partition), keys.checkpoint(partition)]
         arguments: list[str | int | bytes] = [generation, self._feed_length, CHANGES_LENGTH, self._ttl]
         arguments += [source.name, *since]
+        sizes: list[int] = []
         for update in updates:
             after = update.after
+            state = encode_state(after.state)
+            sizes.append(len(state))
             script_keys += [self._keys.view(update.topic), self._keys.feed(update.topic)]
             arguments += [
                 update.topic.path,
@@ -114,7 +117,7 @@ class ViewStore:
                 epoch_of(generation, after.first),
                 after.first,
                 to_json({source: str(stream_id) for source, stream_id in after.heard.items()}),
-                encode_state(after.state),
+                state,
                 len(update.entries),
             ]
             for entry in update.entries:
@@ -126,7 +129,7 @@ class ViewStore:
             raise error(f"view partition {partition}")
         newest, *written = outcome
         self.newest.written(partition, newest, list(compress(updates, written)), after=newest_known)
-        return [bool(one) for one in written]
+        return [size if one else 0 for size, one in zip(sizes, written, strict=True)]
 
     async def generation(self, partition: int) -> int:
         """The partition's generation; 0 until something was lost."""

@@ -3,7 +3,6 @@
 import asyncio
 import random
 import secrets
-from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -27,8 +26,8 @@ from pipai_contracts.ids import Topic
 from pipai_contracts.record import Record, StreamId
 from pipai_contracts.upcast import NewerVersionError
 from services.projector import metrics
+from services.projector.cache import ViewCache
 
-_CACHED_VIEWS: Final = 2_000
 _MAX_ATTEMPTS: Final = 200
 
 log = get_logger()
@@ -71,7 +70,7 @@ class Projection:
         self._repair = repair
         self._store = store
         self._dead = dead
-        self._views: OrderedDict[Topic, Stored] = OrderedDict()
+        self._views = ViewCache()
         self._generations: dict[int, int] = {}
         self._name = secrets.token_hex(6)
         self._folds = count(1)
@@ -90,8 +89,7 @@ class Projection:
         topics = set(topics_in(stretch.records))
         stretch.settle(self._fold(stretch.records, await self._load(topics), topics))
         for update in stretch.updates:
-            self._views[update.topic] = update.after
-            self._views.move_to_end(update.topic)
+            self._views.put(update.topic, update.after, sum(len(entry.data) for entry in update.entries))
         return stretch
 
     async def commit(self, stretch: Stretch, since: StreamId) -> None:
@@ -116,8 +114,7 @@ class Projection:
             stretch.settle(self._fold(stretch.records, loaded, moved))
             moved = await self._commit(stretch, since)
         await self._park(stretch)
-        while len(self._views) > _CACHED_VIEWS:
-            self._views.popitem(last=False)
+        self._views.trim()
 
     async def begin_generation(self) -> None:
         """Tell every viewer that data was lost: raise the generation of all view partitions.
@@ -231,9 +228,13 @@ class Projection:
             if not self._count_repaired(await self._repair.after_failed_commit(partition, topics)):
                 raise
             return set(topics)
-        moved = {update.topic for update, written in zip(updates, outcome, strict=True) if not written}
-        for topic in moved:
-            self._views.pop(topic, None)
+        moved: set[Topic] = set()
+        for update, size in zip(updates, outcome, strict=True):
+            if size:
+                self._views.measured(update.topic, size)
+            else:
+                self._views.forget(update.topic)
+                moved.add(update.topic)
         return moved
 
     async def _park(self, stretch: Stretch) -> None:

@@ -44,7 +44,8 @@ async def _updates(store: ViewStore, *told: Told, start: int = 1) -> list[Update
 
 async def _commit(store: ViewStore, generation: int, updates: list[Update], since: StreamId = BEGINNING) -> list[bool]:
     """Write the updates as made from events that follow ``since``."""
-    return await store.commit(0, generation, updates, source=SOURCE, since=since)
+    sizes = await store.commit(0, generation, updates, source=SOURCE, since=since)
+    return [size > 0 for size in sizes]
 
 
 async def _tell(store: ViewStore, *told: Told, start: int = 1) -> None:
