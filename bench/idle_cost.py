@@ -27,6 +27,8 @@ from services.standalone.embedded import Server, next_free_port, redis_server
 
 _SHOWN: Final = re.compile(rb'^\+[\d.]+ \[\d+ (?!lua)[^\]]*\] "([^"]+)"')
 _BLOCK_TIMES: Final = (1000, 10_000)
+_PARTITIONS: Final = (4, 16, 64)
+"""How many a projector follows all by itself, beside the one of every process."""
 _KINDS: Final[dict[str, list[str]]] = {
     "projector": ["-m", "services.projector"],
     "api": ["-m", "services.api"],
@@ -35,11 +37,12 @@ _KINDS: Final[dict[str, list[str]]] = {
 
 
 @contextmanager
-def process(kind: str, redis: Server, block_ms: int) -> Generator[None]:
+def process(kind: str, redis: Server, block_ms: int, partitions: int) -> Generator[None]:
     """A process of this kind, without Temporal."""
     settings = {
         "REDIS_URL": redis.address,
         "STREAM_BLOCK_TIME": str(block_ms),
+        "STREAM_PARTITIONS": str(partitions),
         "METRICS_PORT": "0",
         "PORT": str(next_free_port(0)),
         "TEMPORAL_ADDRESS": "",
@@ -73,21 +76,21 @@ async def count_commands(port: int, settle: float, seconds: float) -> Counter[st
     raise ConnectionError("Redis ended while its commands were counted")
 
 
-async def publish_some(address: str) -> None:
+async def publish_some(address: str, partitions: int) -> None:
     """A few events, so that there is something to look after."""
     redis = command_client(address)
-    appender = Appender(redis, Keys(), idempotency_window=60, owner_ttl=600)
+    appender = Appender(redis, Keys(partitions=partitions), idempotency_window=60, owner_ttl=600)
     for number in range(10):
         event = WorkflowProgress(workflow_id="w", step="work", progress=number)
         await appender.append([Envelope(event_id=f"e{number}", time="2026-01-01T00:00:00.000Z", event=event)])
     await redis.aclose()
 
 
-async def measure(kind: str, block_ms: int, settle: float, seconds: float) -> Counter[str]:
+async def measure(kind: str, block_ms: int, partitions: int, settle: float, seconds: float) -> Counter[str]:
     """Commands an hour, by name."""
     with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder)) as redis:
-        await publish_some(redis.address)
-        with process(kind, redis, block_ms):
+        await publish_some(redis.address, partitions)
+        with process(kind, redis, block_ms, partitions):
             counted = await count_commands(redis.port, settle, seconds)
     return Counter({name: round(count * 3600 / seconds) for name, count in counted.items()})
 
@@ -95,13 +98,14 @@ async def measure(kind: str, block_ms: int, settle: float, seconds: float) -> Co
 async def main(*, short: bool) -> None:
     """Print the table."""
     settle, seconds = (3.0, 2.0) if short else (10.0, 30.0)
-    print("| process | STREAM_BLOCK_TIME | commands an hour | most of them |")
-    print("|---|---|---|---|")
-    for kind in _KINDS:
-        for block_ms in _BLOCK_TIMES[:1] if short else _BLOCK_TIMES:
-            cost = await measure(kind, block_ms, settle, seconds)
-            most = ", ".join(f"{name} {count:,}" for name, count in cost.most_common(5))
-            print(f"| {kind} | {block_ms} | {cost.total():,} | {most} |", flush=True)
+    rows = [(kind, block_ms, 1) for kind in _KINDS for block_ms in (_BLOCK_TIMES[:1] if short else _BLOCK_TIMES)]
+    rows += [] if short else [("projector", _BLOCK_TIMES[-1], partitions) for partitions in _PARTITIONS]
+    print("| process | partitions | STREAM_BLOCK_TIME | commands an hour | most of them |")
+    print("|---|---|---|---|---|")
+    for kind, block_ms, partitions in rows:
+        cost = await measure(kind, block_ms, partitions, settle, seconds)
+        most = ", ".join(f"{name} {count:,}" for name, count in cost.most_common(5))
+        print(f"| {kind} | {partitions} | {block_ms} | {cost.total():,} | {most} |", flush=True)
 
 
 if __name__ == "__main__":

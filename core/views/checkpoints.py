@@ -1,7 +1,7 @@
 """Checkpoints: up to which event of a source every view is committed."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple, cast
 
 from redis.asyncio import Redis
@@ -22,6 +22,13 @@ class Checkpoint(NamedTuple):
 
 
 NOTHING = Checkpoint(0, BEGINNING)
+
+
+class Copies(NamedTuple):
+    """A source's checkpoint in the view partition that is furthest behind with it, and in the one furthest ahead."""
+
+    lowest: Checkpoint
+    highest: Checkpoint
 
 
 class Known(NamedTuple):
@@ -45,11 +52,20 @@ class Checkpoints:
 
     async def load(self, source: Source) -> Checkpoint:
         """The lowest checkpoint of the source; `NOTHING` where a view partition has none."""
+        return (await self.load_all([source]))[source].lowest
+
+    async def load_all(self, sources: Collection[Source]) -> dict[Source, Copies]:
+        """The checkpoints of several sources, with one question for each view partition."""
+        names = [source.name for source in sources]
         async with self._redis.pipeline(transaction=False) as pipe:
             for partition in range(self._keys.partitions):
-                pipe.hget(self._keys.checkpoint(partition), source.name)
-            copies = cast("list[bytes | None]", await pipe.execute())
-        return min((_parse(copy) for copy in copies), key=lambda checkpoint: checkpoint.stream_id)
+                pipe.hmget(self._keys.checkpoint(partition), names)
+            rows = cast("list[list[bytes | None]]", await pipe.execute())
+        found: dict[Source, Copies] = {}
+        for source, *copies in zip(sources, *rows, strict=True):
+            checkpoints = sorted((_parse(copy) for copy in copies), key=lambda checkpoint: checkpoint.stream_id)
+            found[source] = Copies(checkpoints[0], checkpoints[-1])
+        return found
 
     async def load_own(self, sources: Sequence[Source]) -> dict[Source, Checkpoint]:
         """Each source's checkpoint as the view partition of the same number has it.

@@ -18,6 +18,7 @@ from pipai_contracts.record import StreamId
 from services.projector import metrics
 from services.projector.projection import Projection, Stretch
 from services.projector.retention import Retention
+from services.projector.survey import Survey
 from services.projector.turns import Turns
 
 _CONSUMER_PENDING: Final = 100
@@ -44,6 +45,7 @@ class Follower:
         *,
         projection: Projection,
         checkpoints: Checkpoints,
+        survey: Survey,
         retention: Retention,
         batch: int,
         turns: Turns,
@@ -53,11 +55,14 @@ class Follower:
         self._keys = keys
         self._projection = projection
         self._checkpoints = checkpoints
+        self._survey = survey
         self._retention = retention
         self._batch = batch
         self._turns = turns
         self._checkpoint: Checkpoint | None = None
         """The newest we know of in Redis."""
+        self._known_at = 0.0
+        """When (s of the monotonic clock) Redis last said where the checkpoint is."""
         self._reached: Checkpoint | None = None
         """Where the checkpoint will be once all that was folded is committed; None: to be asked of Redis."""
         self._went_back = False
@@ -125,7 +130,9 @@ class Follower:
 
     async def oldest_waiting(self) -> StreamId | None:
         """The oldest event that is not in its views yet; None when all are. Its age goes into the metrics."""
-        checkpoint = await self._checkpoints.load(self.source)
+        seen = await self._survey.of(self.source)
+        known = self._checkpoint if self._known_at > seen.asked_at else None
+        checkpoint = known or seen.copies.lowest
         oldest = await read_entries(self._redis, self.source, after=checkpoint.stream_id, count=1)
         lag = 0.0
         if oldest:
@@ -211,7 +218,7 @@ class Follower:
         except GenerationChangedError:
             self._projection.forget_generations()
             raise
-        self._checkpoint = reached
+        self._checkpoint, self._known_at = reached, time.monotonic()
 
     def _start_over(self) -> None:
         """What was folded beyond the checkpoint will not be committed: go on from there, and from what is stored."""
@@ -246,7 +253,7 @@ class Follower:
             log.error("views went back", stream=self.source.key, known=str(known.stream_id), now=str(stored.stream_id))
             await self._projection.begin_generation()
         self._checkpoint = self._reached = stored  # not before: a failure above would forget that the views went back
-        self._went_back = False
+        self._went_back, self._known_at = False, time.monotonic()
 
     async def _is_overtaken(self, reached: Checkpoint) -> bool:
         """Whether a rival is further by now, and what is missing may be trimmed, not lost; if so go on there."""

@@ -27,6 +27,7 @@ from services.projector.partition import Partition
 from services.projector.projection import Projection
 from services.projector.retention import Retention
 from services.projector.settings import ProjectorSettings
+from services.projector.survey import Survey
 from services.projector.turns import Turns
 
 _LEAVE_WITHIN: Final = 1.0
@@ -58,6 +59,7 @@ class Projector:
         repair = Repair(redis, self._keys, store)
         self._projection = Projection(self._keys, store, DeadLetters(redis, self._keys), repair)
         self._checkpoints = Checkpoints(redis, self._keys)
+        self._survey = Survey(self._checkpoints)
         self._retention = Retention(redis, self._keys, settings)
         self._turns = Turns()
         self._holdings: dict[int, _Holding] = {}
@@ -183,6 +185,7 @@ class Projector:
                 source,
                 projection=self._projection,
                 checkpoints=self._checkpoints,
+                survey=self._survey,
                 retention=self._retention,
                 batch=settings.projector_batch,
                 turns=self._turns,

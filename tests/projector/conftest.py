@@ -30,6 +30,7 @@ from services.projector.projection import Projection
 from services.projector.projector import Projector
 from services.projector.retention import Retention
 from services.projector.settings import ProjectorSettings
+from services.projector.survey import Survey
 from services.projector.turns import Turns
 from tests.conftest import wait_until
 from tests.core.telling import Told
@@ -114,6 +115,7 @@ class Deployment:
         """The followers of one projector, which share its memory; their groups exist."""
         repair = Repair(self.redis, self.keys, self.store)
         projection = Projection(self.keys, self.store, DeadLetters(self.redis, self.keys), repair)
+        survey = Survey(self.checkpoints)
         retention, turns = Retention(self.redis, self.keys, self.settings), Turns()
         for source in sources:
             await create_group(self.redis, source)
@@ -124,6 +126,7 @@ class Deployment:
                 source,
                 projection=projection,
                 checkpoints=self.checkpoints,
+                survey=survey,
                 retention=retention,
                 batch=self.settings.projector_batch,
                 turns=turns,
@@ -179,6 +182,7 @@ async def deployed(redis_url: str, key_prefix: str, partitions: int = 1) -> Asyn
 def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let projectors look after what the group does not deliver without waiting for seconds."""
     monkeypatch.setattr("services.projector.partition._LOOK_EVERY", 0.2)
+    monkeypatch.setattr("services.projector.survey._FRESH", 0.15)
 
 
 @pytest.fixture
