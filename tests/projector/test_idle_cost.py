@@ -25,13 +25,14 @@ async def _calls(redis: Redis) -> Counter[str]:
 
 async def _asked_per_look(address: str, partitions: int) -> float:
     """Commands for each look at a source, while nothing happens. A look reads the source's stream once."""
-    async with deployed(address, f"idle{partitions}", partitions) as deployment:
-        patient = {"stream_block_time": 60_000, "lease_seconds": 120}
-        async with deployment.projecting(**patient) as projector:
-            await wait_until(lambda: len(projector.held) == partitions and projector.ready, 30)
-            await _looked(deployment)
-            growth = await _looked(deployment)
-            return growth.total() / growth["xrange"]
+    async with (
+        deployed(address, f"idle{partitions}", partitions) as deployment,
+        deployment.projecting(stream_block_time=60_000, lease_seconds=120) as projector,
+    ):
+        await wait_until(lambda: len(projector.held) == partitions and projector.ready, 30)
+        await _looked(deployment)
+        growth = await _looked(deployment)
+        return growth.total() / growth["xrange"]
 
 
 async def _looked(deployment: Deployment) -> Counter[str]:
