@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from redis.asyncio import Redis
 
@@ -108,6 +108,15 @@ class Checkpoints:
             if isinstance(outcome, bytes):
                 error = GenerationChangedError if outcome == b"generation" else ViewsWentBackError
                 raise error(f"checkpoint of {source.name} in view partition {partition}")
+
+    async def put_back(self, source: Source, checkpoint: Checkpoint, *, beyond: StreamId) -> None:
+        """Replace every copy that is beyond this stream id, whoever wrote it."""
+        for partition in range(self._keys.partitions):
+            key = self._keys.checkpoint(partition)
+            copy = cast("bytes | None", await cast("Any", self._redis).hget(key, source.name))
+            if _parse(copy).stream_id > beyond:
+                stored = f"{checkpoint.offset} {checkpoint.stream_id}"
+                await cast("Any", self._redis).hset(key, source.name, stored)
 
 
 def is_checkpoint(copy: bytes) -> bool:

@@ -3,17 +3,18 @@
 import time
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
 from core.log.entry import Entry
 from core.log.keys import GROUP, Keys, Source
-from core.log.read import read_entries
+from core.log.read import entries_of, read_entries
 from core.runtime.logs import get_logger
 from core.runtime.redis import ask_holder
 from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints
 from core.views.errors import GenerationChangedError, UnreadableViewsError, ViewsWentBackError
+from core.views.history import LogHistory, stands_at
 from pipai_contracts.record import StreamId
 from services.projector import metrics
 from services.projector.projection import Projection, Stretch
@@ -45,6 +46,7 @@ class Follower:
         *,
         projection: Projection,
         checkpoints: Checkpoints,
+        history: LogHistory,
         survey: Survey,
         retention: Retention,
         batch: int,
@@ -55,6 +57,7 @@ class Follower:
         self._keys = keys
         self._projection = projection
         self._checkpoints = checkpoints
+        self._history = history
         self._survey = survey
         self._retention = retention
         self._batch = batch
@@ -65,6 +68,10 @@ class Follower:
         """When (s of the monotonic clock) Redis last said where the checkpoint is."""
         self._reached: Checkpoint | None = None
         """Where the checkpoint will be once all that was folded is committed; None: to be asked of Redis."""
+        self.doubtful = False
+        """Whether the log lacks the event of the checkpoint, so that it may have gone back: `catch_up` finds out."""
+        self._compared = NOTHING
+        """The checkpoint that was last compared with the log."""
         self._went_back = False
         """Whether a commit of ours is gone, which viewers are to be told of."""
         self._waits_for: StreamId | None = None
@@ -97,7 +104,8 @@ class Follower:
         async with self._turns.folding:
             reached = await self._load_reached()
             fresh = [entry for entry in entries if entry.stream_id > reached.stream_id]
-            if _follows(reached, fresh):
+            contradicted = _contradicts(reached, entries[: len(entries) - len(fresh)])
+            if _follows(reached, fresh) and not contradicted:
                 *portions, last = _portions(fresh)
                 for portion in portions:
                     await self._hand_over(portion, began)
@@ -105,10 +113,10 @@ class Follower:
                 if self._waits_for is not None:
                     await self._acknowledge(entries)
                 return
-            if fresh:
+            if fresh or contradicted:
                 await self._turns.settled()
                 await self._reload_checkpoint()
-                await self._read_on(upto=fresh[-1].stream_id)
+                await self._read_on(upto=None if contradicted else fresh[-1].stream_id)
             await self._turns.settled()
         await self._acknowledge(entries)
         if fresh:  # what fills the hole may have been given out to nobody's ears, and would stay pending for ever
@@ -133,7 +141,10 @@ class Follower:
         seen = await self._survey.of(self.source)
         known = self._checkpoint if self._known_at > seen.asked_at else None
         checkpoint = known or seen.copies.lowest
-        oldest = await read_entries(self._redis, self.source, after=checkpoint.stream_id, count=1)
+        reply = await self._redis.xrange(self.source.key, min=str(checkpoint.stream_id), count=2)
+        found = entries_of(cast("list[Any]", reply))
+        self.doubtful = not stands_at(checkpoint, found) and checkpoint not in {NOTHING, self._compared}
+        oldest = [entry for entry in found if entry.stream_id > checkpoint.stream_id]
         lag = 0.0
         if oldest:
             seconds, micros = await ask_holder(self._redis, self.source.key, "TIME")
@@ -247,13 +258,23 @@ class Follower:
         In the latter case views went back with it, so the same positions will stand for other events.
         """
         self._projection.forget()  # a view that heard of what comes after the stored checkpoint would skip it
-        known, stored = self._checkpoint or NOTHING, await self._checkpoints.load(self.source)
+        known, stored = self._checkpoint or NOTHING, await self._load_checkpoint()
         if self._went_back or stored.stream_id < known.stream_id:
             metrics.REGRESSED.labels(self.source.name).inc()
-            log.error("views went back", stream=self.source.key, known=str(known.stream_id), now=str(stored.stream_id))
+            places = {"known": str(known.stream_id), "now": str(stored.stream_id)}
+            log.error("stream or views went back", stream=self.source.key, **places)
             await self._projection.begin_generation()
         self._checkpoint = self._reached = stored  # not before: a failure above would forget that the views went back
         self._went_back, self._known_at = False, time.monotonic()
+
+    async def _load_checkpoint(self) -> Checkpoint:
+        """The stored checkpoint, and a log that has nothing below it which is in no view."""
+        copies = (await self._checkpoints.load_all([self.source]))[self.source]
+        if await self._history.mend(self.source, copies):
+            self._went_back = True
+            copies = (await self._checkpoints.load_all([self.source]))[self.source]
+        self._compared = copies.lowest
+        return copies.lowest
 
     async def _is_overtaken(self, reached: Checkpoint) -> bool:
         """Whether a rival is further by now, and what is missing may be trimmed, not lost; if so go on there."""
@@ -327,6 +348,11 @@ def _misses_some(checkpoint: Checkpoint, entries: Sequence[Entry]) -> bool:
     """Whether there is a hole before or between the entries."""
     offsets = [checkpoint.offset, *(entry.offset for entry in entries if entry.offset)]
     return any(after > before + 1 for before, after in pairwise(offsets))
+
+
+def _contradicts(checkpoint: Checkpoint, passed: Sequence[Entry]) -> bool:
+    """Whether an event that should be behind the checkpoint is of another log: one that went back, and grew again."""
+    return bool(passed) and passed[-1].offset >= checkpoint.offset > 0 and passed[-1].stream_id < checkpoint.stream_id
 
 
 def _follows(checkpoint: Checkpoint, entries: Sequence[Entry]) -> bool:

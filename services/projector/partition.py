@@ -158,7 +158,7 @@ class Partition:
         await self._revive(follower)
         oldest = await follower.oldest_waiting()
         await self._retention.look(follower.source)
-        if oldest is not None and oldest == waited:
+        if follower.doubtful or (oldest is not None and oldest == waited):
             events = await follower.catch_up()
             log.info("stream caught up", stream=follower.source.key, events=events)
             return None

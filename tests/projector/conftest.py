@@ -17,6 +17,7 @@ from core.log.read import entries_of
 from core.runtime.redis import command_client
 from core.views.checkpoints import Checkpoints
 from core.views.folds import render
+from core.views.history import LogHistory
 from core.views.repair import Repair
 from core.views.store import ViewStore
 from pipai_contracts.ids import Topic
@@ -116,6 +117,7 @@ class Deployment:
         repair = Repair(self.redis, self.keys, self.store)
         projection = Projection(self.keys, self.store, DeadLetters(self.redis, self.keys), repair)
         survey = Survey(self.checkpoints)
+        history = LogHistory(self.redis, self.keys, self.store, view_ttl=self.settings.view_ttl)
         retention, turns = Retention(self.redis, self.keys, self.settings), Turns()
         for source in sources:
             await create_group(self.redis, source)
@@ -126,6 +128,7 @@ class Deployment:
                 source,
                 projection=projection,
                 checkpoints=self.checkpoints,
+                history=history,
                 survey=survey,
                 retention=retention,
                 batch=self.settings.projector_batch,

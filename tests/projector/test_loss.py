@@ -219,7 +219,7 @@ def _partitioned(partition: int) -> list[str]:
     return [name for name in names if partition_of(Topic("default", "user", name), 2) == partition][:2]
 
 
-@pytest.mark.parametrize("fails", ["load", "raise_generation"])
+@pytest.mark.parametrize("fails", ["load_all", "raise_generation"])
 async def test_a_failure_while_finding_out_does_not_forget_that_views_went_back(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
@@ -235,7 +235,7 @@ async def test_a_failure_while_finding_out_does_not_forget_that_views_went_back(
         raise RedisConnectionError("away")
 
     with monkeypatch.context() as broken:
-        broken.setattr(deployment.checkpoints if fails == "load" else deployment.store, fails, away)
+        broken.setattr(deployment.checkpoints if fails == "load_all" else deployment.store, fails, away)
         with pytest.raises(RedisConnectionError):
             await follower.catch_up()
     assert await deployment.generations() == [0]
