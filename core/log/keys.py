@@ -115,7 +115,7 @@ class Keys:
         return f"{self.prefix}:checkpoint:{{{partition}}}"
 
     def generation(self, partition: int) -> str:
-        """Counter: raised when the partition lost data or went back."""
+        """Number: raised, to the clock at least, when the partition lost data or went back."""
         return f"{self.prefix}:generation:{{{partition}}}"
 
     def history(self, partition: int) -> str:

@@ -4,11 +4,15 @@
 -- ARGV[1] change feed length
 -- Returns the new generation
 
-local generation = redis.call('INCR', KEYS[1])
+local clock = redis.call('TIME')
+-- At the clock, not one more than before: a failover that loses this, and another raise after it, would give the same
+-- number to two histories, and a cursor of the one would hold in the other.
+local milliseconds = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local generation = string.format('%.0f', math.max(tonumber(redis.call('GET', KEYS[1]) or '0') + 1, milliseconds))
+redis.call('SET', KEYS[1], generation)
 local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 -- A feed that began anew must not pass for the old one when it has grown as long: its numbers begin at the clock.
-local clock = redis.call('TIME')
 local change = newest and tonumber(string.match(newest[1], '^%d+')) or clock[1] * 1000000 + clock[2]
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], string.format('%.0f-0', change + 1),
-  'generation', tostring(generation))
+  'generation', generation)
 return generation

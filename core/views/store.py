@@ -138,7 +138,7 @@ class ViewStore:
     async def raise_generation(self, partition: int) -> int:
         """Begin another generation: every viewer of the partition gets ``reset``."""
         keys = [self._keys.generation(partition), self._keys.changes(partition)]
-        return int(cast("int", await self._raise(keys=keys, args=[CHANGES_LENGTH])))
+        return int(cast("bytes", await self._raise(keys=keys, args=[CHANGES_LENGTH])))
 
     async def read_feed(self, topic: Topic, *, after: int, upto: int | None = None, count: int) -> list[FeedItem]:
         """At most ``count`` feed entries with positions after ``after`` up to ``upto`` (None: the newest)."""

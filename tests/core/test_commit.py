@@ -20,6 +20,7 @@ from pipai_contracts.cursor import START, Cursor
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, Record, StreamId
 from pipai_contracts.views import RunView
+from tests.conftest import wait_until
 from tests.core.telling import Told, ai, notice, records, step
 
 TTL = 600
@@ -225,14 +226,40 @@ async def test_another_generation_is_told_in_the_change_feed_and_changes_every_e
     before = (await store.snapshot(W, 0)).cursor
     (first,) = await _consecutive(redis, keys)
 
-    assert await store.raise_generation(0) == 1
+    generation = await store.raise_generation(0)
+    assert generation == await store.generation(0)
 
     after = (await store.snapshot(W, 0)).cursor
     assert after == Cursor(after.epoch, before.pos)
     assert after.epoch != before.epoch
-    assert (await _changes(redis, keys))[-1] == (f"{first + 1}-0", {b"generation": b"1"})
+    assert (await _changes(redis, keys))[-1] == (f"{first + 1}-0", {b"generation": str(generation).encode()})
     await _tell(store, step(20), start=2)
     assert (await _changes(redis, keys))[-1][1][b"epoch"] == after.epoch.encode()
+
+
+async def test_a_generation_that_was_lost_is_never_given_to_another_history(
+    store: ViewStore, redis: Redis, keys: Keys
+) -> None:
+    """As after two failovers, of which the second lost that the first was told of."""
+    await _tell(store, step(10))
+    lost = await store.raise_generation(0)
+    cursor = (await store.snapshot(W, 0)).cursor
+    await redis.delete(keys.generation(0))
+    seconds, micros = await redis.time()
+    await wait_until(lambda: _is_later(redis, seconds * 1000 + micros // 1000))
+
+    assert await store.raise_generation(0) > lost
+    assert (await store.snapshot(W, 0)).cursor.epoch != cursor.epoch
+
+
+async def _is_later(redis: Redis, milliseconds: int) -> bool:
+    seconds, micros = await redis.time()
+    return seconds * 1000 + micros // 1000 > milliseconds
+
+
+async def test_a_generation_rises_also_when_the_clock_is_behind(store: ViewStore, redis: Redis, keys: Keys) -> None:
+    await redis.set(keys.generation(0), 4_000_000_000_000)
+    assert await store.raise_generation(0) == 4_000_000_000_001
 
 
 async def test_an_event_that_was_heard_is_not_folded_again(store: ViewStore) -> None:

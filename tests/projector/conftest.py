@@ -142,6 +142,11 @@ class Deployment:
         rows = cast("list[Any]", await self.redis.xrange(self.keys.dead(source or self.source())))
         return [fields for _, fields in rows]
 
+    async def raised(self) -> list[int]:
+        """How often the generation of each view partition was raised, as its change feed tells."""
+        feeds = [await self.redis.xrange(self.keys.changes(number)) for number in range(self.keys.partitions)]
+        return [sum(b"generation" in fields for _, fields in cast("list[Any]", feed)) for feed in feeds]
+
     async def generations(self) -> list[int]:
         """The generation of each view partition."""
         return [await self.store.generation(partition) for partition in range(self.keys.partitions)]

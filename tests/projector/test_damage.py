@@ -179,7 +179,7 @@ async def test_a_view_whose_first_events_are_gone_from_the_log_is_folded_from_th
         await _projected(deployment)
 
     assert [item.name for item in (await _state(deployment)).steps] == ["two", "three"]
-    assert await deployment.generations() == [1]
+    assert await deployment.raised() == [1]
 
 
 async def test_a_dead_letter_stream_of_the_wrong_type_stops_no_source(deployment: Deployment) -> None:

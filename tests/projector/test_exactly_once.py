@@ -170,4 +170,4 @@ async def test_an_entry_by_another_hand_among_events_is_no_loss(deployment: Depl
 
     await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys)
     assert counted("pipai_lost_events_total") == lost
-    assert await deployment.generations() == [0]
+    assert await deployment.raised() == [0]

@@ -82,7 +82,7 @@ async def test_events_below_the_checkpoint_are_projected_once_and_in_order(
     assert await _told(deployment, ADA) == [1, 2, 3, 11, 12, *new, 30]
     assert counted("pipai_log_regressions_total") - regressed == 1
     assert counted("pipai_lost_events_total") == lost
-    assert await deployment.generations() == [1]
+    assert await deployment.raised() == [1]
     assert await follower.oldest_waiting() is None
     assert not follower.doubtful
 
@@ -98,7 +98,7 @@ async def test_an_event_that_seems_to_follow_the_checkpoint_hides_none_before_it
     await follower.take(await deployment.deliver())
 
     assert await _told(deployment) == [1, 2, 3, 11, 12, 20, 21, 22]
-    assert await deployment.generations() == [1]
+    assert await deployment.raised() == [1]
 
 
 async def test_a_running_projector_notices_by_itself_also_when_nothing_more_comes(deployment: Deployment) -> None:
@@ -111,7 +111,7 @@ async def test_a_running_projector_notices_by_itself_also_when_nothing_more_come
         await deployment.publish(step(30).by("ada"))
         await wait_until(lambda: _has_told(deployment, [1, 2, 3, 11, 12, 20, 30]))
 
-    assert await deployment.generations() == [1]
+    assert await deployment.raised() == [1]
     assert await deployment.pending() == 0
 
 
@@ -135,7 +135,7 @@ async def test_a_log_that_is_gone_while_its_checkpoint_stayed_goes_on_above_it(d
     await follower.take(await deployment.deliver())
 
     assert await _told(deployment) == [1, 2, 20, 21, 22]
-    assert await deployment.generations() == [1]
+    assert await deployment.raised() == [1]
 
 
 @pytest.mark.parametrize("far", [True, False], ids=["by years", "by minutes"])
@@ -159,7 +159,7 @@ async def test_a_checkpoint_that_was_set_ahead_of_the_log_hides_nothing(
         await wait_until(lambda: _has_told(deployment, [1, 2, 3, 20, 21, 22]))
 
     assert counted("pipai_lost_events_total") == lost
-    assert await deployment.generations() == [1]
+    assert await deployment.raised() == [1]
     newest = (await deployment.redis.xinfo_stream(follower.source.key))["last-generated-id"]
     assert int(newest.split(b"-")[0]) < (time.time() + 3600) * 1000
 
@@ -228,7 +228,7 @@ async def test_a_deleted_event_at_the_checkpoint_is_no_other_log(deployment: Dep
     await follower.take(await deployment.deliver())
 
     assert await _told(deployment) == [*range(5), 50]
-    assert await deployment.generations() == [0]
+    assert await deployment.raised() == [0]
 
 
 async def test_views_of_another_partition_hear_of_events_below_what_they_have_heard(

@@ -42,7 +42,7 @@ async def test_a_stream_that_was_trimmed_by_hand_goes_on(deployment: Deployment)
     assert isinstance(view, WorkflowView)
     assert view.progress == 50
     assert counted("pipai_lost_events_total") - before == 2
-    assert await deployment.generations() == [1]
+    assert await deployment.raised() == [1]
     assert await deployment.pending() == 0
 
 
@@ -95,7 +95,7 @@ async def test_a_redis_that_lost_its_latest_writes_is_projected_from_what_it_sti
         assert await follower.oldest_waiting() is not None
         await follower.catch_up()
     assert counted("pipai_log_regressions_total") - regressed == 1
-    assert await deployment.generations() == [1]
+    assert await deployment.raised() == [1]
     await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys)
 
 
@@ -135,7 +135,7 @@ async def test_a_log_that_went_back_without_its_views_is_counted_and_told(deploy
     assert isinstance(view, WorkflowView)
     assert view.progress == 50
     assert counted("pipai_log_regressions_total") - regressed == 1
-    assert await deployment.generations() == [1]
+    assert await deployment.raised() == [1]
 
 
 def _views(deployment: Deployment, *workflow_ids: str) -> list[str]:
@@ -170,7 +170,7 @@ async def test_views_that_went_back_alone_are_projected_again_from_a_log_that_di
     assert await follower.oldest_waiting() is None
     assert counted("pipai_log_regressions_total") - regressed == 1
     assert counted("pipai_lost_events_total") == lost
-    assert await deployment.generations() == [1]
+    assert await deployment.raised() == [1]
     assert await deployment.pending() == 0
 
 
@@ -185,7 +185,7 @@ async def test_views_that_went_back_under_a_running_projector_are_projected_agai
         await deployment.publish(step(50, of="v"))
         assert await deployment.settled() == 2
 
-    assert await deployment.generations() == [1]
+    assert await deployment.raised() == [1]
 
 
 async def test_a_view_partition_that_went_back_is_noticed_by_an_event_that_is_none_of_its_own(
@@ -210,7 +210,7 @@ async def test_a_view_partition_that_went_back_is_noticed_by_an_event_that_is_no
         await follower.take(await deployment.deliver(source))
 
         assert await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys) == 3
-        assert await deployment.generations() == [1, 1]
+        assert await deployment.raised() == [1, 1]
 
 
 def _partitioned(partition: int) -> list[str]:
@@ -238,8 +238,8 @@ async def test_a_failure_while_finding_out_does_not_forget_that_views_went_back(
         broken.setattr(deployment.checkpoints if fails == "load_all" else deployment.store, fails, away)
         with pytest.raises(RedisConnectionError):
             await follower.catch_up()
-    assert await deployment.generations() == [0]
+    assert await deployment.raised() == [0]
     await follower.catch_up()
 
-    assert await deployment.generations() == [1]
+    assert await deployment.raised() == [1]
     await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys)

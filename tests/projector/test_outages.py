@@ -93,7 +93,7 @@ async def test_a_redis_that_dies_and_comes_back_loses_nothing_acknowledged(
 
     stored = {record.envelope.event_id for record in await read_log(fragile.redis, fragile.keys)}
     assert set(acknowledged) <= stored
-    assert await fragile.generations() == [0]
+    assert await fragile.raised() == [0]
 
 
 async def test_a_projector_stops_though_a_command_swallowed_its_cancellation(

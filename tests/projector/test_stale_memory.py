@@ -43,7 +43,7 @@ async def test_what_a_rival_took_in_and_trimmed_meanwhile_is_not_lost(
 
     assert await deployment.redis.xlen(deployment.source().key) < 300
     assert counted("pipai_lost_events_total") == lost
-    assert await deployment.generations() == [0]
+    assert await deployment.raised() == [0]
 
 
 async def test_a_commit_that_redis_lost_before_the_checkpoint_moved_is_made_again(
@@ -67,7 +67,7 @@ async def test_a_commit_that_redis_lost_before_the_checkpoint_moved_is_made_agai
     await follower.take(await deployment.deliver())
 
     assert await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys) == 2
-    assert await deployment.generations() == [1]
+    assert await deployment.raised() == [1]
 
 
 async def test_views_in_memory_that_redis_lost_are_not_believed_when_a_source_is_taken_over(
