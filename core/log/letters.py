@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from core.log.dead import ORIGINAL, PACKED, unpack
 from core.log.errors import LogUnavailableError, UnknownLetterError, UnknownSourceError
 from core.log.keys import SOURCES, Keys, Source
+from core.runtime.redis import ask_holder
 from pipai_contracts.dead_letters import DeadLetter, DeadLetterPage, LetterFilter
 from pipai_contracts.record import BEGINNING, StreamId
 from pipai_contracts.times import format_millis
@@ -93,6 +94,8 @@ class Letters:
     async def census(self) -> list[Census]:
         """How many letters each source has and how old they are: two cheap reads a source, in one round trip.
 
+        The age is by the clock of the node that keeps the letters, which is asked where there are any.
+
         Raises:
             LogUnavailableError: Redis did not answer.
         """
@@ -103,15 +106,16 @@ class Letters:
                 pipe.xrange(self._keys.dead(source), count=1)
             try:
                 answers = await pipe.execute()
-                seconds, micros = await self._redis.time()
+                return [
+                    Census(source, count, await self._age(source, *oldest[0]) if oldest else 0.0)
+                    for source, count, oldest in zip(sources, answers[::2], answers[1::2], strict=True)
+                ]
             except RedisError as error:
                 raise LogUnavailableError(f"cannot count dead letters: {error}") from error
-        now = seconds + micros / 1e6
-        counts: list[Census] = []
-        for source, count, oldest in zip(sources, answers[::2], answers[1::2], strict=True):
-            age = max(0.0, now - _parked_at(*oldest[0]) / 1e3) if oldest else 0.0
-            counts.append(Census(source, count, age))
-        return counts
+
+    async def _age(self, source: Source, letter_id: bytes, fields: dict[bytes, bytes]) -> float:
+        seconds, micros = await ask_holder(self._redis, self._keys.dead(source), "TIME")
+        return max(0.0, seconds + micros / 1e6 - _parked_at(letter_id, fields) / 1e3)
 
     async def read(
         self, source: Source, *, after: StreamId = BEGINNING, upto: StreamId | None = None

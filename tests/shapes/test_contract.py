@@ -4,9 +4,13 @@ from typing import Any, cast
 
 import pytest
 
+from core.log.dead import DeadLetters
+from core.log.entry import Entry
 from core.log.keys import partition_of
-from core.runtime.redis import EvictingRedisError, command_client, refuse_eviction
+from core.log.letters import Letters
+from core.runtime.redis import EvictingRedisError, ask_holder, command_client, refuse_eviction
 from pipai_contracts.ids import Topic
+from pipai_contracts.record import StreamId
 from services.api.settings import ApiSettings
 from tests.api.conftest import producing, projecting, serving
 from tests.conftest import wait_until
@@ -122,3 +126,28 @@ async def test_a_redis_that_would_throw_events_away_is_refused_whichever_node_it
             node.config_set("maxmemory", "0")
             node.config_set("maxmemory-policy", "noeviction")
             await redis.aclose()
+
+
+async def test_dead_letters_are_counted_and_their_age_is_by_the_clock_of_who_keeps_them(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def ask(client: Any, key: str, *command: str) -> Any:
+        asked.append(key)
+        return await ask_holder(client, key, *command)
+
+    monkeypatch.setattr("core.log.letters.ask_holder", ask)
+    letters = Letters(deployment.redis, deployment.keys)
+    assert {(one.count, one.oldest) for one in await letters.census()} == {(0, 0)}
+    assert asked == []
+
+    (published,) = await deployment.publish(notice("hello", of="ada"))
+    source = next(one for one in deployment.keys.sources() if one.key == published.stream)
+    unfit = Entry(StreamId.parse(published.stream_id), {b"id": b"one"})
+    await DeadLetters(deployment.redis, deployment.keys).park(source, unfit, ValueError("bad"))
+    counted = {one.source: one for one in await letters.census()}
+
+    assert (counted[source].count, sum(one.count for one in counted.values())) == (1, 1)
+    assert 0 <= counted[source].oldest < 60
+    assert asked == [deployment.keys.dead(source)]
