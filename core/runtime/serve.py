@@ -1,9 +1,11 @@
 """Running an app as a process of its own."""
 
+import asyncio
 import signal
 import sys
+from collections.abc import Callable, Coroutine
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
@@ -13,16 +15,31 @@ from core.runtime.logs import configure_logging, get_logger
 from core.runtime.metrics import PortBusyError, metrics_server
 from core.runtime.settings import HttpSettings
 
+_UNFIT: Final = 2
+
 GRACEFUL_SECONDS: Final = 3
 """Seconds uvicorn waits for open requests when it is told to stop; without a limit it waits for the viewers."""
 
 
-def serve(service: HttpService, settings: HttpSettings, *, host: str, port: int, metrics: int) -> int:
+def serve(
+    service: HttpService,
+    settings: HttpSettings,
+    *,
+    host: str,
+    port: int,
+    metrics: int,
+    unfit: Callable[[], Coroutine[Any, Any, str | None]],
+) -> int:
     """Serve until told to stop; returns the exit code, 1 when ``metrics``, the port of ``/metrics``, is taken.
 
+    ``unfit`` says why the service cannot work until somebody changes a setting: it ends with 2 then, without a start.
     When ``port`` itself is taken uvicorn says so and exits.
     """
     configure_logging(service.name, settings)
+    reason = asyncio.run(unfit())
+    if reason is not None:
+        get_logger().error("service stops", service=service.name, reason=reason)
+        return _UNFIT
     app = create_app(service, title=f"PIP AI Stream: {service.name}", cors_origins=settings.allowed_origins())
     # uvicorn raises the signal again after its own shutdown: without this a stop as asked looks like a crash.
     signal.signal(signal.SIGTERM, _end)

@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from redis.asyncio import Redis
 
 from core.log.entry import Entry
-from core.log.keys import GROUP, Keys, Source
+from core.log.keys import Keys, Source
 from core.log.read import entries_of, read_entries
 from core.runtime.logs import get_logger
 from core.runtime.redis import ask_holder
@@ -17,15 +16,12 @@ from core.views.errors import GenerationChangedError, UnreadableViewsError, View
 from core.views.history import LogHistory, stands_at
 from pipai_contracts.record import StreamId
 from services.projector import metrics
+from services.projector.continuity import contradicts, follows, misses_some, portions
+from services.projector.pending import Pending
 from services.projector.projection import Projection, Stretch
 from services.projector.retention import Retention
 from services.projector.survey import Survey
 from services.projector.turns import Turns
-
-_CONSUMER_PENDING: Final = 100
-
-_PORTION_BYTES: Final = 4 * 1024 * 1024
-"""About how much data is folded at once."""
 
 log = get_logger()
 
@@ -62,6 +58,7 @@ class Follower:
         self._retention = retention
         self._batch = batch
         self._turns = turns
+        self._pending = Pending(redis, source)
         self._checkpoint: Checkpoint | None = None
         """The newest we know of in Redis."""
         self._known_at = 0.0
@@ -77,19 +74,6 @@ class Follower:
         self._waits_for: StreamId | None = None
         """The event of a newer build that has to wait, and everything after it with it."""
 
-    async def take(self, entries: Sequence[Entry]) -> None:
-        """As `begin`, and wait until the entries are in their views and acknowledged.
-
-        Raises:
-            redis.exceptions.RedisError, core.views.errors.CommitError: nothing is acknowledged.
-        """
-        try:
-            await self.begin(entries)
-            await self._turns.settled()
-        except ViewsWentBackError:
-            await self.begin(entries)
-            await self._turns.settled()
-
     async def begin(self, entries: Sequence[Entry]) -> None:
         """Fold what the group delivered, and what is missing before it; it is committed, then acknowledged, meanwhile.
 
@@ -99,26 +83,26 @@ class Follower:
         """
         began = time.perf_counter()
         if self._waits_for is not None:
-            await self._acknowledge(entries)  # they stay in the log, and do not fill the list of pending ones
+            await self._pending.acknowledge(entries)  # they stay in the log, and do not fill the list of pending ones
             return
         async with self._turns.folding:
             reached = await self._load_reached()
             fresh = [entry for entry in entries if entry.stream_id > reached.stream_id]
-            contradicted = _contradicts(reached, entries[: len(entries) - len(fresh)])
-            if _follows(reached, fresh) and not contradicted:
-                *portions, last = _portions(fresh)
-                for portion in portions:
+            contradicted = contradicts(reached, entries[: len(entries) - len(fresh)])
+            if follows(reached, fresh) and not contradicted:
+                *earlier, last = portions(fresh)
+                for portion in earlier:
                     await self._hand_over(portion, began)
                 await self._hand_over(last, began, delivered=entries)
                 if self._waits_for is not None:
-                    await self._acknowledge(entries)
+                    await self._pending.acknowledge(entries)
                 return
             if fresh or contradicted:
                 await self._turns.settled()
                 await self._reload_checkpoint()
                 await self._read_on(upto=None if contradicted else fresh[-1].stream_id)
             await self._turns.settled()
-        await self._acknowledge(entries)
+        await self._pending.acknowledge(entries)
         if fresh:  # what fills the hole may have been given out to nobody's ears, and would stay pending for ever
             await self.clear_pending()
 
@@ -163,10 +147,10 @@ class Follower:
             )
             if not entries:
                 return count
-            if _misses_some(reached, entries) and await self._is_overtaken(reached):
+            if misses_some(reached, entries) and await self._is_overtaken(reached):
                 continue
             await self._note_loss(reached, entries)
-            for portion in _portions(entries):
+            for portion in portions(entries):
                 taken = await self._hand_over(portion, began, read_before=True)
                 count += taken
                 if taken < len(portion):
@@ -212,7 +196,7 @@ class Follower:
             await self._advance(reached, since)
             metrics.PROJECTED.labels(self.source.name).inc(len(stretch.entries))
             metrics.BATCH_SECONDS.labels(self.source.name).observe(time.perf_counter() - began)
-            await self._acknowledge(delivered)
+            await self._pending.acknowledge(delivered)
             await self._retention.after(self.source, reached)
         except Exception as error:
             log.warning("stream batch not projected", stream=self.source.key, error=str(error))
@@ -303,60 +287,7 @@ class Follower:
             metrics.REGRESSED.labels(self.source.name).inc(regressed)
             await self._projection.begin_generation()
 
-    async def _acknowledge(self, entries: Sequence[Entry]) -> None:
-        if entries:
-            await self._redis.xack(self.source.key, GROUP, *[str(entry.stream_id) for entry in entries])
-
     async def clear_pending(self) -> None:
         """Acknowledge entries this consumer was given once and that are in the views by now."""
         checkpoint = self._checkpoint or await self._checkpoints.load(self.source)
-        start = "0"
-        while True:
-            reply = await self._redis.xreadgroup(
-                GROUP, consumer_name(self.source), {self.source.key: start}, count=_CONSUMER_PENDING
-            )
-            rows = cast("list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]", reply)
-            pending = rows[0][1] if rows else []
-            done = [stream_id for stream_id, _ in pending if StreamId.parse(stream_id) <= checkpoint.stream_id]
-            if done:
-                await self._redis.xack(self.source.key, GROUP, *done)
-            if len(pending) < _CONSUMER_PENDING:
-                return
-            start = pending[-1][0].decode()
-
-
-def _portions(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
-    """The entries in portions of about `_PORTION_BYTES`: folded views are several times as large as their events."""
-    portions: list[list[Entry]] = [[]]
-    size = 0
-    for entry in entries:
-        grows = len(entry.fields.get(b"data", b""))
-        if portions[-1] and size + grows > _PORTION_BYTES:
-            portions.append([])
-            size = 0
-        portions[-1].append(entry)
-        size += grows
-    return [*portions]
-
-
-def consumer_name(source: Source) -> str:
-    """The one consumer of the group that reads this source, whichever process it runs in."""
-    return f"partition-{source.partition}"
-
-
-def _misses_some(checkpoint: Checkpoint, entries: Sequence[Entry]) -> bool:
-    """Whether there is a hole before or between the entries."""
-    offsets = [checkpoint.offset, *(entry.offset for entry in entries if entry.offset)]
-    return any(after > before + 1 for before, after in pairwise(offsets))
-
-
-def _contradicts(checkpoint: Checkpoint, passed: Sequence[Entry]) -> bool:
-    """Whether an event that should be behind the checkpoint is of another log: one that went back, and grew again."""
-    return bool(passed) and passed[-1].offset >= checkpoint.offset > 0 and passed[-1].stream_id < checkpoint.stream_id
-
-
-def _follows(checkpoint: Checkpoint, entries: Sequence[Entry]) -> bool:
-    """Whether the entries come right after the checkpoint, one by one."""
-    return bool(entries) and all(
-        entry.offset == checkpoint.offset + place for place, entry in enumerate(entries, start=1)
-    )
+        await self._pending.clear(upto=checkpoint.stream_id)

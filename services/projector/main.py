@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import uvloop
 from redis.exceptions import RedisError
 
+from core.log.fitness import UNFIT
 from core.log.keys import Keys
 from core.log.layout import LayoutError
 from core.runtime.loaded import keep_loaded
@@ -49,7 +50,7 @@ async def _serve(settings: ProjectorSettings) -> None:
 
 
 def main() -> int:
-    """Run until told to stop; 1 when Redis cannot be used."""
+    """Run until told to stop; 2 when a setting does not fit Redis, 1 when that cannot be reached or a port is taken."""
     # Events and views hold no cycles: reference counts free them. Looking for cycles after every 700 new objects, as
     # Python does by itself, took a quarter of the time here.
     gc.set_threshold(50_000, 20, 50)
@@ -58,7 +59,10 @@ def main() -> int:
     configure_logging("projector", settings)
     try:
         uvloop.run(_serve(settings))
-    except (RedisError, EvictingRedisError, LayoutError, PortBusyError) as error:
+    except (EvictingRedisError, LayoutError) as error:
+        get_logger().error("stream projector stops", reason=str(error))
+        return UNFIT
+    except (RedisError, PortBusyError) as error:
         get_logger().error("stream projector stops", reason=str(error))
         return 1
     return 0

@@ -21,7 +21,8 @@ from core.views.errors import CommitError
 from pipai_contracts.record import StreamId
 from services.projector import deliveries, metrics
 from services.projector.deliveries import BatchesOf, Deliveries
-from services.projector.follower import Follower, consumer_name
+from services.projector.follower import Follower
+from services.projector.pending import consumer_name
 from services.projector.retention import Retention
 from services.projector.turns import Turns
 

@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Final
 
+from services.standalone.admin import admin
 from services.standalone.checks import run_checks
 from services.standalone.settings_table import print_settings
 from services.standalone.status import logs, status
@@ -36,6 +37,8 @@ def main(arguments: list[str]) -> int:
     logs_parser.add_argument("-f", "--follow", action="store_true")
     if arguments[:1] == ["test"]:
         run_checks(arguments[1:])
+    if arguments[:1] == ["pipai-admin"]:
+        return admin(FOLDER, arguments[1:])
     chosen = parser.parse_args(arguments)
     match chosen.command:
         case "up":

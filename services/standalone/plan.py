@@ -41,9 +41,13 @@ class BusyPortError(EmbeddedError):
 
 @dataclass
 class Plan:
-    """Services in the stages they are started in, and the lines of the table that tells about them."""
+    """Services in the stages they are started in, and the lines of the table that tells about them.
+
+    ``redis_address`` has its password: it is not for logs.
+    """
 
     web_address: str
+    redis_address: str
     stages: list[list[Service]]
     table: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
@@ -75,6 +79,7 @@ def make_plan(settings: StandaloneSettings, folder: Path, projectors: int = 1) -
     temporal, ui = _plan_temporal(settings, folder, servers, shared)
     plan = Plan(
         web_address=f"http://{_url_host(settings.host)}:{ports.web}",
+        redis_address=redis,
         stages=[servers, _own_services(settings, ports, shared, with_worker=temporal is not None)],
     )
     page_host = "localhost" if settings.host == "127.0.0.1" else _url_host(settings.host)

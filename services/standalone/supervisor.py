@@ -1,7 +1,7 @@
 """Starts services in stages, keeps them running, and stops them in reverse order."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from services.standalone.child import Child, Service, State
@@ -20,14 +20,22 @@ IMPATIENCE: Final = 10.0
 class Supervisor:
     """Runs `stages` of services: a stage starts when everything in the one before is ready.
 
-    `changed` is called whenever a child's state changed.
+    `changed` is called whenever a child's state changed; `refuse` before the last stage: where it says why that cannot
+    work, everything is stopped instead.
     """
 
     def __init__(
-        self, stages: Sequence[Sequence[Service]], output: Output, changed: Callable[[list[Child]], None]
+        self,
+        stages: Sequence[Sequence[Service]],
+        output: Output,
+        changed: Callable[[list[Child]], None],
+        refuse: Callable[[], Awaitable[str | None]] | None = None,
     ) -> None:
         self._output = output
+        self._refuse = refuse
         self._stop = asyncio.Event()
+        self.refused: str | None = None
+        """Why the last stage was not started."""
         self.stages = [
             [Child(service, output, lambda: changed(self.children)) for service in stage] for stage in stages
         ]
@@ -46,8 +54,10 @@ class Supervisor:
         """Start everything, call `when_ready` once, and return when all has ended after `stop`."""
         try:
             for stage in self.stages:
-                if self._stop.is_set():
-                    break
+                if stage is self.stages[-1] and self._refuse is not None and not self._stop.is_set():
+                    self.refused = await self._refuse()
+                if self._stop.is_set() or self.refused is not None:
+                    return
                 for child in stage:
                     self._tasks[child] = asyncio.create_task(child.keep_running())
                 await self._until_settled(stage)

@@ -10,6 +10,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from core.log.fitness import why_unfit
 from services.standalone.child import Child, State
 from services.standalone.embedded import EmbeddedError
 from services.standalone.output import Output
@@ -33,8 +34,9 @@ def up(projectors: int) -> int:
     began = time.monotonic()
     try:
         with only_one(FOLDER):
-            plan = make_plan(StandaloneSettings(), FOLDER, projectors)
-            return asyncio.run(_serve(plan, began))
+            settings = StandaloneSettings()
+            plan = make_plan(settings, FOLDER, projectors)
+            return asyncio.run(_serve(settings, plan, began))
     except ValidationError as error:
         problem = "; ".join(_told(detail["loc"], detail["msg"]) for detail in error.errors())
     except (AlreadyRunningError, EmbeddedError) as error:
@@ -43,7 +45,7 @@ def up(projectors: int) -> int:
     return USAGE
 
 
-async def _serve(plan: Plan, began: float) -> int:
+async def _serve(settings: StandaloneSettings, plan: Plan, began: float) -> int:
     output = Output(FOLDER / "logs")
     ready = False
 
@@ -66,7 +68,7 @@ async def _serve(plan: Plan, began: float) -> int:
         record(supervisor.children)
         output.show(_table(plan, supervisor.children, time.monotonic() - began))
 
-    supervisor = Supervisor(plan.stages, output, record)
+    supervisor = Supervisor(plan.stages, output, record, lambda: why_unfit(settings, plan.redis_address))
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, supervisor.stop)
@@ -76,6 +78,9 @@ async def _serve(plan: Plan, began: float) -> int:
         output.say("stopped")
     finally:
         output.close()
+    if supervisor.refused is not None:
+        sys.stderr.write(f"{supervisor.refused.replace('pipai-admin', './run pipai-admin')}\n")
+        return USAGE
     return 0
 
 

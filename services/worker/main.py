@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 from temporalio.envconfig import ClientConnectConfig
 
+from core.log.fitness import UNFIT
 from core.log.layout import LayoutError
 from core.runtime.logs import configure_logging, get_logger
 from core.runtime.metrics import PortBusyError, metrics_server
@@ -38,16 +39,19 @@ async def _serve(settings: WorkerSettings, target: ClientConnectConfig) -> None:
 
 
 def main() -> int:
-    """Run until told to stop; 2 when nothing says where Temporal is, 1 when the worker cannot go on."""
+    """Run until told to stop; 2 when a setting is missing or does not fit Redis, 1 when the worker cannot go on."""
     settings = WorkerSettings()
     configure_logging("worker", settings)
     target = temporal_target(settings)
     if target is None:
         get_logger().error("Temporal is not configured: set TEMPORAL_ADDRESS to its host:port")
-        return 2
+        return UNFIT
     try:
         asyncio.run(_serve(settings, target))
-    except (PortBusyError, LayoutError, ValueError) as error:
+    except LayoutError as error:
+        get_logger().error("worker stops", reason=str(error))
+        return UNFIT
+    except (PortBusyError, ValueError) as error:
         get_logger().error("worker stops", reason=str(error))
         return 1
     return 0

@@ -18,6 +18,7 @@ from core.log.keys import GROUP, Keys, Source
 from core.log.read import entries_of
 from core.runtime.redis import command_client
 from core.views.checkpoints import Checkpoints
+from core.views.errors import ViewsWentBackError
 from core.views.folds import render
 from core.views.history import LogHistory
 from core.views.repair import Repair
@@ -25,10 +26,11 @@ from core.views.store import ViewStore
 from pipai_contracts.ids import Topic
 from pipai_contracts.publish import Published
 from pipai_contracts.views import AnyView
-from services.projector.follower import Follower, consumer_name
+from services.projector.follower import Follower
 from services.projector.lease import Leases
 from services.projector.main import build
 from services.projector.partition import create_group
+from services.projector.pending import consumer_name
 from services.projector.projection import Projection
 from services.projector.projector import Projector
 from services.projector.retention import Retention
@@ -39,6 +41,23 @@ from services.standalone.embedded import Server, redis_server
 from tests.conftest import wait_until
 from tests.core.telling import Told
 from tests.projector.fresh_fold import assert_views_are_a_fresh_fold, is_projected
+
+
+class HandedFollower(Follower):
+    """A follower that is handed its batches by a test."""
+
+    async def take(self, entries: Sequence[Entry]) -> None:
+        """As `begin`, and wait until the entries are in their views and acknowledged.
+
+        Raises:
+            redis.exceptions.RedisError, core.views.errors.CommitError: nothing is acknowledged.
+        """
+        try:
+            await self.begin(entries)
+            await self._turns.settled()
+        except ViewsWentBackError:
+            await self.begin(entries)
+            await self._turns.settled()
 
 
 @dataclass
@@ -110,12 +129,12 @@ class Deployment:
             milliseconds = 0 if self.keys.is_permanent(name) else 600_000
             await self.redis.restore(name, milliseconds, dump, replace=True)
 
-    async def follower(self, source: Source | None = None) -> Follower:
+    async def follower(self, source: Source | None = None) -> HandedFollower:
         """A follower as a projector makes it, to hand batches to; its group exists."""
         [follower] = await self.followers(source or self.source())
         return follower
 
-    async def followers(self, *sources: Source) -> list[Follower]:
+    async def followers(self, *sources: Source) -> list[HandedFollower]:
         """The followers of one projector, which share its memory; their groups exist."""
         repair = Repair(self.redis, self.keys, self.store)
         projection = Projection(self.keys, self.store, DeadLetters(self.redis, self.keys), repair)
@@ -125,7 +144,7 @@ class Deployment:
         for source in sources:
             await create_group(self.redis, source)
         return [
-            Follower(
+            HandedFollower(
                 self.redis,
                 self.keys,
                 source,

@@ -161,3 +161,23 @@ async def test_dead_letters_are_counted_and_their_age_is_by_the_clock_of_who_kee
     assert (counted[source].count, sum(one.count for one in counted.values())) == (1, 1)
     assert 0 <= counted[source].oldest < 60
     assert asked == [deployment.keys.dead(source)]
+
+
+async def test_an_event_below_the_checkpoint_of_a_log_that_went_back_is_projected(deployment: Deployment) -> None:
+    """A failover lost the newest event, and the clock of the new master is behind."""
+    (first,) = await deployment.publish(step(1).by("ada"))
+    source = next(one for one in deployment.keys.sources() if one.key == first.stream)
+    follower = await deployment.follower(source)
+    await follower.catch_up()
+    old = await deployment.remember(source.key, source.offset)
+    ahead = StreamId.parse(first.stream_id).milliseconds + 60_000
+    await cast("Any", deployment.redis).execute_command("XSETID", source.key, f"{ahead}-0")
+    await deployment.publish(step(2).by("ada"))
+    await follower.catch_up()
+    await deployment.go_back(old)
+
+    await deployment.publish(step(3).by("ada"))
+    await follower.catch_up()
+
+    feed = await deployment.store.read_feed(WORKFLOW, after=0, count=10)
+    assert [b'"progress":%d' % number in item.data for number, item in enumerate(feed, start=1)] == [True] * 3

@@ -1,0 +1,43 @@
+"""What follows what: entries of a source beside the checkpoint they are to follow. Pure."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+from core.log.entry import Entry
+from core.views.checkpoints import Checkpoint
+
+_PORTION_BYTES: Final = 4 * 1024 * 1024
+"""About how much data is folded at once."""
+
+
+def portions(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
+    """The entries in portions of about `_PORTION_BYTES`: folded views are several times as large as their events."""
+    found: list[list[Entry]] = [[]]
+    size = 0
+    for entry in entries:
+        grows = len(entry.fields.get(b"data", b""))
+        if found[-1] and size + grows > _PORTION_BYTES:
+            found.append([])
+            size = 0
+        found[-1].append(entry)
+        size += grows
+    return [*found]
+
+
+def misses_some(checkpoint: Checkpoint, entries: Sequence[Entry]) -> bool:
+    """Whether there is a hole before or between the entries."""
+    offsets = [checkpoint.offset, *(entry.offset for entry in entries if entry.offset)]
+    return any(after > before + 1 for before, after in pairwise(offsets))
+
+
+def contradicts(checkpoint: Checkpoint, passed: Sequence[Entry]) -> bool:
+    """Whether an event that should be behind the checkpoint is of another log: one that went back, and grew again."""
+    return bool(passed) and passed[-1].offset >= checkpoint.offset > 0 and passed[-1].stream_id < checkpoint.stream_id
+
+
+def follows(checkpoint: Checkpoint, entries: Sequence[Entry]) -> bool:
+    """Whether the entries come right after the checkpoint, one by one."""
+    return bool(entries) and all(
+        entry.offset == checkpoint.offset + place for place, entry in enumerate(entries, start=1)
+    )
