@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx2
+import psutil
 
 from services.standalone.embedded import next_free_port
 from services.standalone.guard import guarded
@@ -72,6 +73,13 @@ class Service:
         """SIGCONT."""
         assert self._process
         _send(self._process, signal.SIGCONT)
+
+    def processor_seconds(self) -> float:
+        """Processor time it has used so far, its guard's included."""
+        assert self._process
+        guard = psutil.Process(self._process.pid)
+        times = [one.cpu_times() for one in (guard, *guard.children(recursive=True))]
+        return sum(one.user + one.system for one in times)
 
     async def counted(self, metric: str) -> float:
         """A counter of the process, summed over its labels."""
