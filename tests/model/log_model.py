@@ -29,6 +29,8 @@ Rule = Literal[
     "look again before telling",
     "fold all again",
     "checkpoint knows its commit",
+    "a version names its fold",
+    "retry from what is stored",
 ]
 """
 What the system rests on. idempotency: append knows repeats. continuity: a batch must follow the checkpoint without a
@@ -36,8 +38,9 @@ hole. heard: a view skips what it has taken in. version: a commit needs the view
 and checkpoint refuse a partition that is older than what they follow. generation: a commit needs the generation it
 was folded under. look again before telling: entries behind a rival's checkpoint may be trimmed, and are not lost.
 fold all again: what a view in memory has heard counts for nothing under another generation, or when one goes on from
-the stored checkpoint. checkpoint knows its commit: it moves under the same generation, over the same change feed. The
-rest speak for themselves.
+the stored checkpoint. checkpoint knows its commit: it moves under the same generation, over the same change feed.
+a version names its fold: a count would be matched by a rival's commit that has other events in it. retry from what is
+stored: in memory may be what was folded on a commit that was refused. The rest speak for themselves.
 """
 
 KEEP: Final = 2
