@@ -1,5 +1,6 @@
 """A client of a Redis Cluster that waits between its attempts."""
 
+import asyncio
 from typing import Any, Final, cast
 
 from redis._parsers import AsyncCommandsParser
@@ -11,6 +12,10 @@ from redis.exceptions import ConnectionError, RedisClusterException, SlotNotCove
 from core.runtime.redis_packing import PackingConnection
 
 _READS_OF_STREAMS: Final = frozenset({"XREAD", "XREADGROUP"})
+
+_LEARN_EVERY: Final = 0.25
+"""Seconds between two looks at who has which slots. All 16,384 are gone through each time; without this pause every
+read that failed had it done again, which took a fifth of a core while a shard with 16 partitions was away."""
 
 
 class _CommandsAskedOnce(AsyncCommandsParser):
@@ -37,22 +42,40 @@ class PatientCluster(RedisCluster):
     def __init__(self, *, patience: Retry, **options: Any) -> None:
         super().__init__(**options)
         self._patience = patience
+        self._lesson: asyncio.Future[str | None] | None = None
+        self._learned_at = float("-inf")
         self.commands_parser = _CommandsAskedOnce()
         if not options.get("ssl"):
             # What nodes are found from now on connect with; the constructor takes no class.
             self.connection_kwargs["connection_class"] = PackingConnection
 
     async def initialize(self, *args: Any, **options: Any) -> "PatientCluster":
-        """Learn which node has which slots.
+        """Learn which node has which slots, once for everybody who has to know at the same time.
 
         Raises:
             redis.exceptions.ConnectionError: no node answers, which redis-py says with an error of another family.
         """
+        while self._initialize:
+            if self._lesson is None:
+                await self._learn(*args, **options)
+            elif (failure := await asyncio.shield(self._lesson)) is not None:
+                raise ConnectionError(failure)
+        return self
+
+    async def _learn(self, *args: Any, **options: Any) -> None:
+        loop = asyncio.get_running_loop()
+        self._lesson = lesson = loop.create_future()
+        failure = None
         try:
+            await asyncio.sleep(max(self._learned_at + _LEARN_EVERY - loop.time(), 0))
             await super().initialize(*args, **options)
         except RedisClusterException as error:
-            raise ConnectionError(str(error)) from error
-        return self
+            failure = str(error)
+            raise ConnectionError(failure) from error
+        finally:
+            self._learned_at = loop.time()
+            self._lesson = None
+            lesson.set_result(failure)  # none also when this one was cancelled: the next who waits learns instead
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command to the node that has its key; to a node named by ``target_nodes`` only once.

@@ -115,6 +115,7 @@ class Projection:
                 raise ContendedViewError(f"{len(moved)} views were written by others {attempt} times in a row")
             metrics.MOVED.inc(len(moved))
             await asyncio.sleep(random.uniform(0, 0.002 * min(attempt, 50)))  # noqa: S311 - jitter
+            await self._learn_generations(moved)
             # As they are stored: the next stretch may have been folded meanwhile, and its views in memory do not count.
             loaded = await self._load_stored(list(moved))
             stretch.settle(self._fold(stretch.records, loaded, moved))

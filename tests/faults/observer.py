@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from core.log.keys import Keys
 from core.runtime.tasks import running
+from core.views.store import CHANGES_LENGTH
 from pipai_contracts.record import StreamId
 from tests.faults.history import Applied, Generation, History, Rewound
 
@@ -61,6 +62,11 @@ class Observer:
         key = self._keys.changes(partition)
         reply = cast("list[Any]", await self._redis.xread({key: f"{position}-0"}, count=1000, block=BLOCK_MS))
         rows: list[tuple[bytes, Fields]] = reply[0][1] if reply else []
+        if rows and position and _number(rows[0][0]) != position + 1:
+            self._doubts.add(
+                partition
+            )  # what was seen may be gone altogether: a feed that begins anew has other numbers
+            return
         for entry_id, fields in rows:
             self._note(partition, _number(entry_id), fields)
         if not reply:
@@ -87,6 +93,7 @@ class Observer:
         seen = self._seen[partition]
         position = _last(seen)
         upto = max((one for one in entries if seen.get(one) == entries[one]), default=0)
+        assert upto or len(entries) < CHANGES_LENGTH, f"the observer fell behind after change {position}"
         if position and upto < position:
             self._history.add(Rewound(partition=partition, change=upto))
             self._seen[partition] = {one: fields for one, fields in seen.items() if one <= upto}

@@ -9,14 +9,17 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx2
+import psutil
 
 from services.standalone.embedded import next_free_port
 from services.standalone.guard import guarded
 from tests.conftest import wait_until
 from tests.system.running import environment
 
-_START_SECONDS = 30
+_START_SECONDS = 60
 _STOP_SECONDS = 20
+_ASK_EVERY = 0.1
+"""Seconds between two questions: asked all the time, they would take from what the services start with."""
 
 
 class Service:
@@ -45,7 +48,8 @@ class Service:
 
     async def ready(self) -> None:
         """Wait until it says that it is."""
-        await wait_until(self._is_ready, _START_SECONDS, f"{self.log} has no word of being ready")
+        async with httpx2.AsyncClient() as client:
+            await wait_until(lambda: self._is_ready(client), _START_SECONDS, f"{self.log} has no word of being ready")
 
     async def kill(self) -> None:
         """SIGKILL, as a crash is one."""
@@ -73,6 +77,13 @@ class Service:
         assert self._process
         _send(self._process, signal.SIGCONT)
 
+    def processor_seconds(self) -> float:
+        """Processor time it has used so far, its guard's included."""
+        assert self._process
+        guard = psutil.Process(self._process.pid)
+        times = [one.cpu_times() for one in (guard, *guard.children(recursive=True))]
+        return sum(one.user + one.system for one in times)
+
     async def counted(self, metric: str) -> float:
         """A counter of the process, summed over its labels."""
         async with httpx2.AsyncClient() as client:
@@ -80,15 +91,14 @@ class Service:
         lines = [line for line in text.splitlines() if line.startswith((f"{metric} ", f"{metric}{{"))]
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
-    async def _is_ready(self) -> bool:
+    async def _is_ready(self, client: httpx2.AsyncClient) -> bool:
         assert self._process
         assert self._process.returncode is None, self.log.read_text()[-2000:]
-        try:
-            async with httpx2.AsyncClient() as client:
-                answer = await client.get(f"http://127.0.0.1:{self.metrics_port}/readyz")
-        except httpx2.TransportError:
-            return False
-        return answer.status_code == 200
+        with suppress(httpx2.TransportError):
+            if (await client.get(f"http://127.0.0.1:{self.metrics_port}/readyz")).status_code == 200:
+                return True
+        await asyncio.sleep(_ASK_EVERY)
+        return False
 
 
 def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

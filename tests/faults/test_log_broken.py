@@ -6,6 +6,7 @@ from pathlib import Path
 from core.log.keys import GROUP
 from services.standalone.embedded import Server
 from tests.faults.checker import lost_by_redis
+from tests.faults.history import Told
 from tests.faults.round import round_of
 from tests.faults.scale import Scale
 
@@ -23,6 +24,23 @@ async def test_destroyed_groups_lose_and_repeat_nothing(
             await it.load(0.3)
         await it.load(scale.seconds)
         tell(await it.finish())
+
+
+async def test_a_redis_that_was_emptied_is_told_and_everything_new_is_in_its_views_once(
+    tmp_path: Path, own_redis: Server, scale: Scale, seed: int, tell: Tell
+) -> None:
+    """FLUSHALL: the log and all that was made of it are gone together, in the middle of the load."""
+    async with round_of(tmp_path, scale, seed, own_redis.address) as it:
+        await it.load(scale.seconds)
+        async with it.fault("FLUSHALL", loses=True):
+            await it.redis.flushall()
+        await it.load(scale.seconds)
+        figures = await it.finish()
+        assert lost_by_redis(it.history.happenings, it.keys)
+        assert sum([await projector.counted("pipai_log_regressions_total") for projector in it.projectors])
+        told = [one.viewer for one in it.history.happenings if isinstance(one, Told)]
+        assert {viewer.topic.name for viewer in it.viewers} <= set(told)
+        tell(figures)
 
 
 async def test_a_log_trimmed_by_hand_while_nobody_projects_is_counted_and_told(
@@ -60,3 +78,18 @@ async def test_trimming_all_the_while_takes_nothing_that_is_not_in_its_views(
         tell(await it.finish())
         lengths = [await it.redis.xlen(source.key) for source in it.keys.sources()]
         assert max(lengths) < it.workload.published / 4
+
+
+async def test_checkpoints_overwritten_with_something_else_lose_and_repeat_nothing(
+    tmp_path: Path, own_redis: Server, scale: Scale, seed: int, tell: Tell
+) -> None:
+    """The views are told to be begun anew, because nobody can know; what is in them is skipped."""
+    async with round_of(tmp_path, scale, seed, own_redis.address) as it:
+        await it.load(scale.seconds)
+        async with it.fault("a checkpoint of the wrong type", loses=True):
+            await it.redis.set(it.keys.checkpoint(0), "something else")
+        await it.load(scale.seconds)
+        figures = await it.finish()
+        assert not lost_by_redis(it.history.happenings, it.keys)
+        assert sum([await projector.counted("pipai_repaired_keys_total") for projector in it.projectors])
+        tell(figures)

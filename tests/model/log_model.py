@@ -30,6 +30,8 @@ Rule = Literal[
     "fold all again",
     "generation before views",
     "checkpoint knows its commit",
+    "a version names its fold",
+    "retry from what is stored",
 ]
 """
 What the system rests on. idempotency: append knows repeats. continuity: a batch must follow the checkpoint without a
@@ -39,7 +41,9 @@ was folded under. look again before telling: entries behind a rival's checkpoint
 fold all again: what a view in memory has heard counts for nothing under another generation, or when one goes on from
 the stored checkpoint. generation before views: it is known before they are loaded, else one that has all there is to
 fold, and is lost right after, passes for stored. checkpoint knows its commit: it moves under the same generation, over
-the same change feed. The rest speak for themselves.
+the same change feed. a version names its fold: a count would be matched by a rival's commit that has other events in
+it. retry from what is stored: in memory may be what was folded on a commit that was refused. The rest speak for
+themselves.
 """
 
 KEEP: Final = 2

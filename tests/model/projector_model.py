@@ -56,6 +56,37 @@ class ProjectorModel:
         if hole:
             yield from self.clear_pending(source)
 
+    def take_ahead(self, source: str, first: Sequence[Record], second: Sequence[Record]) -> Steps:
+        """As `take` for both, the second folded on what the first came to before that is committed."""
+        yield
+        checkpoint = self._load_checkpoint(source)
+        ahead = [*first, *second]
+        follows = all(record.offset == checkpoint.offset + place for place, record in enumerate(ahead, start=1))
+        if not follows or not first or not second:
+            yield from self.take(source, ahead)
+            return
+        folded: list[list[Update]] = []
+        for records in (first, second):
+            yield
+            yield from self._learn_generation()
+            folded.append(self._fold_ahead(records))
+        for records, updates in zip((first, second), folded, strict=True):
+            try:
+                yield from self._project(source, records, updates)
+            except WentBackError:  # what was folded on it goes with it
+                self._views.clear()
+                return
+            yield
+            self._redis.acknowledge(source, [record.stream_id for record in records])
+
+    def _fold_ahead(self, records: Sequence[Record]) -> list[Update]:
+        """Fold, and have what comes next folded on that: it is in memory, and not in Redis."""
+        topics = set(topics_in(records))
+        self._views.update(self._redis.load([topic for topic in topics if topic not in self._views]))
+        updates = self._fold(records, {topic: self._heard(self._views[topic]) for topic in topics}, topics)
+        self._views.update({update.topic: update.after for update in updates})
+        return updates
+
     def catch_up(self, source: str) -> Steps:
         """Project what lies beyond the checkpoint, and clear what is pending and in the views."""
         yield from self._reload_checkpoint(source)
@@ -118,10 +149,11 @@ class ProjectorModel:
         self._generation = self._redis.raise_generation()
         self._newest = None
 
-    def _project(self, source: str, records: Sequence[Record]) -> Steps:
+    def _project(self, source: str, records: Sequence[Record], folded: Sequence[Update] | None = None) -> Steps:
         since = self._load_checkpoint(source)
         checkpoint = Checkpoint(records[-1].offset, records[-1].stream_id)
-        steps = [self._fold_and_commit(source, records, since.stream_id), self._advance(source, checkpoint, since)]
+        commit = self._fold_and_commit(source, records, since.stream_id, folded)
+        steps = [commit, self._advance(source, checkpoint, since)]
         if self._redis.without == "commit before checkpoint":
             steps.reverse()
         for step in steps:
@@ -137,19 +169,21 @@ class ProjectorModel:
             self._generation = None
             raise WentBackError
 
-    def _fold_and_commit(self, source: str, records: Sequence[Record], since: StreamId) -> Steps:
+    def _fold_and_commit(
+        self, source: str, records: Sequence[Record], since: StreamId, folded: Sequence[Update] | None
+    ) -> Steps:
+        """``folded``: what the records came to when they were folded ahead."""
         open_topics: set[Topic] = set(topics_in(records))
         while open_topics:
             yield
-            if (
-                self._generation is None and self._redis.without != "generation before views"
-            ):  # before the views: what they had heard may be lost right after
-                self._generation = self._redis.kept.generation
-                yield
-            missing = [topic for topic in open_topics if topic not in self._views]
-            self._views.update(self._redis.load(missing))
-            loaded = {topic: self._heard(self._views[topic]) for topic in open_topics}
-            updates = self._fold(records, loaded, open_topics)
+            yield from self._learn_generation()
+            if folded is None:
+                missing = [topic for topic in open_topics if topic not in self._views]
+                self._views.update(self._redis.load(missing))
+                loaded = {topic: self._heard(self._views[topic]) for topic in open_topics}
+                updates: Sequence[Update] = self._fold(records, loaded, open_topics)
+            else:
+                updates, folded = folded, None
             open_topics = set[Topic]()
             generation = self._generation
             for update in updates:  # as if one script call took one view: a crash may come between two
@@ -160,9 +194,18 @@ class ProjectorModel:
                 # A view that had heard of everything was not looked at, and may have gone back too.
                 open_topics = set(topics_in(records))
 
+    def _learn_generation(self) -> Steps:
+        """Before the views: what they have heard may be lost right after."""
+        if self._generation is None and self._redis.without != "generation before views":
+            self._generation = self._redis.kept.generation
+            yield
+
     def _fold(self, records: Sequence[Record], loaded: dict[Topic, Stored], only: set[Topic]) -> list[Update]:
         """The views after the events, under a version that no other commit ever has."""
-        return fold_batch(records, loaded, version=self._redis.new_version(), only=only).updates
+        updates = fold_batch(records, loaded, version=self._redis.new_version(), only=only).updates
+        if self._redis.without != "a version names its fold":
+            return updates
+        return [replace(one, after=replace(one.after, version=f"+{one.before.version}")) for one in updates]
 
     def _heard(self, stored: Stored) -> Stored:
         return replace(stored, heard={}) if self._redis.without == "heard" else stored
@@ -181,7 +224,8 @@ class ProjectorModel:
         if outcome == "generation":
             self._generation = None
             self._views.clear()
-        self._views.pop(update.topic, None)
+        if self._redis.without != "retry from what is stored":
+            self._views.pop(update.topic, None)
         return {update.topic}
 
     def _load_checkpoint(self, source: str) -> Checkpoint:

@@ -62,6 +62,13 @@ class Machine(RuleBasedStateMachine):
             delivered = self.redis.deliver(source, count)
             self.at_work[projector] = self.projectors[projector].take(source, delivered)
 
+    @rule(projector=projectors, source=sources, first=st.integers(1, 3), second=st.integers(1, 3))
+    def deliver_ahead(self, projector: int, source: str, first: int, second: int) -> None:
+        """Two batches follow each other so closely that the second is folded before the first is committed."""
+        if self.at_work[projector] is None:
+            batches = [self.redis.deliver(source, count) for count in (first, second)]
+            self.at_work[projector] = self.projectors[projector].take_ahead(source, *batches)
+
     @rule(projector=projectors, source=sources)
     def catch_up(self, projector: int, source: str) -> None:
         if self.at_work[projector] is None:
@@ -153,6 +160,7 @@ class Machine(RuleBasedStateMachine):
         for projector in (0, 1, 0):
             for source in SOURCES:
                 self.project(projector, source)
+        self.every_feed_counts_without_a_hole_and_has_each_event_once()
         self._look()
 
     def _finish(self, projector: int) -> None:
@@ -226,7 +234,14 @@ TestMachine = Machine.TestCase
 TestDamagedMachine = DamagedMachine.TestCase
 
 RARE: frozenset[Rule] = frozenset(
-    {"went back", "fold all again", "generation before views", "checkpoint knows its commit"}
+    {
+        "went back",
+        "fold all again",
+        "generation before views",
+        "checkpoint knows its commit",
+        "a version names its fold",
+        "retry from what is stored",
+    }
 )
 """Found by thousands of stories only: the stories that found them are told below."""
 
@@ -282,11 +297,29 @@ def _believe_what_a_rival_committed_and_redis_lost(machine: Machine) -> None:
     machine.hand(1, "workflow:progress")
 
 
+def _fold_ahead_of_a_rival_that_commits_both_at_once(machine: Machine) -> None:
+    machine.publish([step(10), step(20)])
+    machine.deliver_ahead(0, "workflow:progress", 1, 1)
+    machine.go_on([0] * 4)
+    machine.project(1, "workflow:progress")
+    machine.go_on([0] * 30)
+
+
+def _fold_ahead_while_a_rival_writes_a_shared_view(machine: Machine) -> None:
+    machine.publish([step(10).by("ada"), step(20).by("ada"), analysis(10).by("ada")])
+    machine.deliver_ahead(0, "workflow:progress", 1, 1)
+    machine.go_on([0] * 4)
+    machine.project(1, "analysis:progress")
+    machine.go_on([0] * 30)
+
+
 STORIES: dict[Rule, Callable[[Machine], None]] = {
     "went back": _take_in_what_follows_on_views_that_went_back,
     "fold all again": _take_over_a_source_with_views_that_went_back_in_memory,
     "generation before views": _believe_what_a_rival_committed_and_redis_lost,
     "checkpoint knows its commit": _move_a_checkpoint_whose_commit_is_gone,
+    "a version names its fold": _fold_ahead_of_a_rival_that_commits_both_at_once,
+    "retry from what is stored": _fold_ahead_while_a_rival_writes_a_shared_view,
 }
 
 

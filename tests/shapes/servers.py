@@ -1,6 +1,8 @@
 """Redis in every shape, as processes of this machine on free ports, with their data in a folder of the test run."""
 
 import importlib
+import os
+import signal
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -47,6 +49,22 @@ class Shape:
     def masters(self) -> list[int]:
         """The ports of the nodes that take writes, as they say themselves; dead ones do not count."""
         return [port for port in self.nodes if self._role(port) == "master"]
+
+    def replicas(self, master: int) -> list[int]:
+        """The ports of the nodes that take their data from this one."""
+        return [int(port) for _, port, _ in self.ask(master, "ROLE")[2]]
+
+    @contextmanager
+    def held(self, *ports: int) -> Generator[None]:
+        """These nodes hang while the block lasts: connections to them stay open, and nothing is answered."""
+        processes = [int(self.ask(port, "INFO", "server")["process_id"]) for port in ports]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
 
     def _role(self, port: int) -> str | None:
         try:

@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from pathlib import Path
 
-import psutil
 import pytest
 from prometheus_client import REGISTRY
 from redis.exceptions import RedisError, ResponseError
@@ -29,7 +28,6 @@ from tests.shapes.servers import Shape, connected
 from tests.shapes.traffic import Traffic
 
 HEALED_WITHIN = 20
-BUSY_SHARE = 0.4
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +37,8 @@ def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def projector_process(deployment: Deployment) -> AsyncGenerator[psutil.Process]:
-    """A projector as a process of its own, whose processor time can be looked at."""
+async def projector_process(deployment: Deployment) -> AsyncGenerator[None]:
+    """A projector as a process of its own."""
     environment = {
         **os.environ,
         "REDIS_URL": deployment.settings.redis_address(),
@@ -51,17 +49,11 @@ async def projector_process(deployment: Deployment) -> AsyncGenerator[psutil.Pro
     }
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.projector", env=environment)
     try:
-        yield psutil.Process(process.pid)
+        yield
     finally:
         with suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
-
-
-def processor_time(process: psutil.Process) -> float:
-    """Seconds of processor time the process has used."""
-    times = process.cpu_times()
-    return times.user + times.system
 
 
 @pytest.mark.parametrize(
@@ -71,10 +63,7 @@ async def test_traffic_goes_on_with_the_new_master_and_what_it_kept_is_in_every_
     start: Callable[[Path], AbstractContextManager[Shape]], partitions: int, tmp_path: Path
 ) -> None:
     with start(tmp_path) as shape:
-        async with (
-            deployed(shape.address, "failover", partitions) as deployment,
-            projector_process(deployment) as projector,
-        ):
+        async with deployed(shape.address, "failover", partitions) as deployment, projector_process(deployment):
             await wait_until(lambda: _everything_is_followed(deployment), 20, "the projector did not begin")
             traffic = Traffic(deployment.appender)
             publishing = asyncio.create_task(traffic.run())
@@ -83,17 +72,14 @@ async def test_traffic_goes_on_with_the_new_master_and_what_it_kept_is_in_every_
             dying = _holder(shape, deployment)
             masters = len(shape.masters())
             await asyncio.to_thread(shape.nodes[dying].kill)
-            began, used = time.monotonic(), processor_time(projector)
             await wait_until(lambda: len(shape.masters()) == masters, 30, "no replica became master")
             there = time.monotonic()
-            busy = (processor_time(projector) - used) / (there - began)
             await wait_until(lambda: traffic.all_since(there), HEALED_WITHIN, "not every stream takes events again")
 
             traffic.stopping.set()
             await publishing
             await wait_until(lambda: is_projected(deployment.redis, deployment.keys), HEALED_WITHIN)
             await _assert_all_kept_events_are_in_the_views(deployment, traffic)
-            assert busy < BUSY_SHARE
 
 
 async def _everything_is_followed(deployment: Deployment) -> bool:
