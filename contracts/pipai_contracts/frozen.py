@@ -1,10 +1,16 @@
 """Models that never change: another state is another object."""
 
+from functools import cache
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-_set = object.__setattr__
+_new = object.__new__
+# What a model consists of, set past its ban on changes and in the shortest way there is.
+_set_fields, _set_given, _set_extra, _set_private = (
+    vars(BaseModel)[name].__set__
+    for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+)
 
 
 class Frozen(BaseModel):
@@ -23,13 +29,19 @@ class Frozen(BaseModel):
     @classmethod
     def of_valid(cls, fields: dict[str, Any]) -> Self:
         """An instance with these fields, which are all it has. They are not validated: the caller has done it."""
-        return cls._made(fields, set(fields))
+        return cls._made(fields, _names_of(cls))
 
     @classmethod
     def _made(cls, fields: dict[str, Any], given: set[str]) -> Self:
-        made = object.__new__(cls)
-        _set(made, "__dict__", fields)
-        _set(made, "__pydantic_fields_set__", given)
-        _set(made, "__pydantic_extra__", None)
-        _set(made, "__pydantic_private__", None)
+        made = _new(cls)
+        _set_fields(made, fields)
+        _set_given(made, given)
+        _set_extra(made, None)
+        _set_private(made, None)
         return made
+
+
+@cache
+def _names_of(model: type[BaseModel]) -> set[str]:
+    """The names of all its fields: one set for every instance, since none changes."""
+    return set(model.model_fields)

@@ -74,13 +74,13 @@ def begin_run(view: ViewT, run_id: str | None) -> ViewT:
     )
 
 
-def follow_run(view: RunView, run_id: str | None) -> dict[str, str | None]:
-    """The ids after an event of ``run_id``: another run takes over, and stragglers of the one before are late."""
+def follow_run(view: RunView, run_id: str | None) -> tuple[str | None, str | None]:
+    """The ids after an event of ``run_id``, this run's and the one's before.
+
+    Another run takes over, and stragglers of the one before are late.
+    """
     followed = run_id is not None and view.run_id is not None and run_id != view.run_id
-    return {
-        "run_id": run_id or view.run_id,
-        "previous_run_id": view.run_id if followed else view.previous_run_id,
-    }
+    return run_id or view.run_id, view.run_id if followed else view.previous_run_id
 
 
 def fold_progress(
@@ -96,8 +96,10 @@ def fold_progress(
     if view.status in TERMINAL:
         view = begin_run(view, run_id)
     status = status_of(event)
+    run_id, previous_run_id = follow_run(view, run_id)
     return view.changed(
-        **follow_run(view, run_id),
+        run_id=run_id,
+        previous_run_id=previous_run_id,
         user_id=user_id or view.user_id,
         status=status,
         step=event.step,
@@ -125,11 +127,11 @@ def fold_steps(
         current = steps[-1].changed(progress=progress)
         before = steps[:-1]
     else:
-        before = (*steps[:-1], _end(steps[-1], "completed", time)) if steps else ()
+        before = (*steps[:-1], _end(steps[-1], "completed", time))[1 - MAX_STEPS :] if steps else ()
         current = StepView(name=name, state="running", progress=progress, started=time)
     if ended is not None:
         current = _end(current, ended, time)
-    return (*before, current)[-MAX_STEPS:]
+    return (*before, current)
 
 
 def close_steps(steps: tuple[StepView, ...], status: Status, time: str) -> tuple[StepView, ...]:

@@ -40,9 +40,11 @@ def _fold_temporal(view: WorkflowView, event: TemporalStatus, record: Record) ->
         return view
     if view.status in TERMINAL:
         view = begin_run(view, run_id)
+    run_id, previous_run_id = follow_run(view, run_id)
     return view.changed(
         **told,
-        **follow_run(view, run_id),
+        run_id=run_id,
+        previous_run_id=previous_run_id,
         status=event.status,
         progress=100 if event.status == "completed" else view.progress,
         message=event.message or view.message,
