@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from faststream.redis import RedisBroker
 from faststream.redis.configs.state import RedisConnectionState
@@ -16,6 +16,10 @@ from core.runtime.redis import blocking_client, safe_address
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 2.0
 """Seconds between two reads that fail. It bounds how long a Redis that is back goes unread."""
+
+FIRST_COUNT: Final = 100
+REPLY_BYTES: Final = 4 * 1024 * 1024
+"""About how much one read is to bring: how many entries that are, the reads before tell."""
 
 log = get_logger()
 
@@ -30,11 +34,14 @@ class PatientReader:
 
     FastStream itself would begin again at once after an error that Redis answers with, 1,900 times in 0.7 s while a
     master is being replaced; after one of the connection it would wait 5 s.
+
+    How many entries a read asks for at most grows while they are small: thousands of the largest would be a gigabyte.
     """
 
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._failing: set[str] = set()
+        self._counts: dict[str, int] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -50,6 +57,7 @@ class PatientReader:
             redis.exceptions.ResponseError: the group is gone.
         """
         (key,) = arguments["streams"]
+        count = arguments["count"] = min(self._counts.get(key, FIRST_COUNT), arguments["count"])
         pause = FIRST_PAUSE
         while True:
             try:
@@ -62,6 +70,7 @@ class PatientReader:
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 self._say_working(key)
+                self._counts[key] = _next_count(count, reply)
                 return reply
 
     def _say_failing(self, key: str, error: Exception) -> None:
@@ -73,6 +82,15 @@ class PatientReader:
         if key in self._failing:
             self._failing.discard(key)
             log.info("stream reading goes on", stream=key)
+
+
+def _next_count(count: int, reply: Any) -> int:
+    """How many entries to ask for after a read of ``count``: twice as many while all of them came and are small."""
+    entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", reply[0][1] if reply else [])
+    if len(entries) < count:
+        return FIRST_COUNT  # nothing waits, and who knows how large the next ones are
+    size = sum(len(fields.get(b"data", b"")) for _, fields in entries)
+    return max(min(2 * count, count * REPLY_BYTES // max(size, 1)), 1)
 
 
 class _StreamBroker(RedisBroker):

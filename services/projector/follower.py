@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from core.log.entry import Entry
 from core.log.keys import Keys, Source
@@ -171,7 +173,10 @@ class Follower:
             if stretch.entries:
                 offset = next((entry.offset for entry in reversed(stretch.entries) if entry.offset), since.offset)
                 reached = Checkpoint(offset, stretch.entries[-1].stream_id)
-                await self._turns.commit(self._finish(stretch, since, reached, began, delivered))
+                await self._turns.commit(
+                    partial(self._finish, stretch, since, reached, began),
+                    partial(self._tidy, reached, delivered),
+                )
                 self._reached = reached
         except Exception:
             self._start_over()
@@ -187,21 +192,25 @@ class Follower:
             await self._projection.mend(error.topics)
             return await self._projection.fold(self.source, entries, read_before=read_before)
 
-    async def _finish(
-        self, stretch: Stretch, since: Checkpoint, reached: Checkpoint, began: float, delivered: Sequence[Entry]
-    ) -> None:
-        """Commit a stretch, move the checkpoint behind it, then acknowledge. Each may be repeated after a crash."""
+    async def _finish(self, stretch: Stretch, since: Checkpoint, reached: Checkpoint, began: float) -> None:
+        """Commit a stretch, then move the checkpoint behind it. Each may be repeated after a crash."""
         try:
             await self._projection.commit(stretch, since.stream_id)
             await self._advance(reached, since)
             metrics.PROJECTED.labels(self.source.name).inc(len(stretch.entries))
             metrics.BATCH_SECONDS.labels(self.source.name).observe(time.perf_counter() - began)
-            await self._pending.acknowledge(delivered)
-            await self._retention.after(self.source, reached)
         except Exception as error:
             log.warning("stream batch not projected", stream=self.source.key, error=str(error))
             self._start_over()
             raise
+
+    async def _tidy(self, reached: Checkpoint, delivered: Sequence[Entry]) -> None:
+        """Acknowledge what the checkpoint is behind, and trim. What fails here is made good later."""
+        try:
+            await self._pending.acknowledge(delivered)
+            await self._retention.after(self.source, reached)
+        except RedisError as error:
+            log.warning("stream batch not acknowledged", stream=self.source.key, error=str(error))
 
     async def _advance(self, reached: Checkpoint, since: Checkpoint) -> None:
         """Move the checkpoint, if Redis still has what it stands for."""

@@ -1,9 +1,11 @@
 """Taking turns: one stretch of the log is committed while the next is folded."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
+
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Turns:
@@ -17,26 +19,44 @@ class Turns:
         self.folding = asyncio.Lock()
         """Held by who folds, until what it folded is handed over."""
         self._committing: asyncio.Task[None] | None = None
+        self._tidying: asyncio.Task[None] | None = None
 
-    async def commit(self, work: Coroutine[Any, Any, None]) -> None:
+    async def commit(self, work: Work, afterwards: Work) -> None:
         """Start the work once what was handed over before is done.
+
+        ``afterwards`` follows when it succeeded, and nothing waits for that but `settled` and the next one's
+        afterwards. It is to raise nothing.
 
         Raises:
             Exception: what was handed over before failed with it; the work was not started, because it stands on that.
         """
-        try:
-            await self.settled()
-        except BaseException:
-            work.close()
-            raise
-        self._committing = asyncio.create_task(work)
+        await self._committed()
+        self._committing = asyncio.create_task(self._run(work, afterwards))
 
     async def settled(self) -> None:
-        """Wait until nothing is being committed.
+        """Wait until nothing is being committed, and what follows that is done too.
 
         Raises:
             Exception: what was handed over last failed with it. It is raised to one who waits.
         """
+        try:
+            await self._committed()
+        finally:
+            if self._tidying is not None:
+                await asyncio.wait([self._tidying])
+
+    async def end(self) -> None:
+        """Wait until nothing is being committed, whatever came of it."""
+        with suppress(Exception):
+            await self.settled()
+
+    async def _run(self, work: Work, afterwards: Work) -> None:
+        await work()
+        if self._tidying is not None:
+            await asyncio.wait([self._tidying])
+        self._tidying = asyncio.create_task(afterwards())
+
+    async def _committed(self) -> None:
         task = self._committing
         if task is None:
             return
@@ -44,8 +64,3 @@ class Turns:
         if self._committing is task:
             self._committing = None
             await task
-
-    async def end(self) -> None:
-        """Wait until nothing is being committed, whatever came of it."""
-        with suppress(Exception):
-            await self.settled()
