@@ -30,6 +30,7 @@ from services.standalone.embedded import redis_server
 
 ACTIVE = 500
 _AT_ONCE = 2_000
+_LIMIT = 600.0
 
 
 def progress_of(workflows: Sequence[int], label: str) -> list[Envelope]:
@@ -57,11 +58,14 @@ class Curve:
         self._appended = 0
 
     async def grow(self, known: int) -> None:
-        """Have each workflow up to ``known`` begin."""
+        """Have each workflow up to ``known`` begin, and Redis done with what so much at once had it begin."""
         for start in range(self._known, known, 50_000):
             await self._append(progress_of(range(start, min(start + 50_000, known)), f"begin {start}"))
             await self._projected()
         self._known = known
+        async with asyncio.timeout(_LIMIT):
+            while (await self._redis.info("persistence"))["aof_rewrite_in_progress"]:
+                await asyncio.sleep(0.5)
 
     async def rate(self, process: Any, count: int, *, among: int) -> float:
         """Events a second over a backlog about random workflows of the first ``among``."""

@@ -121,6 +121,7 @@ def redis_server(folder: Path, port: int = 0) -> Server:
         "dir": str(folder.resolve()),
         "appendonly": "yes",
         "appendfsync": "everysec",
+        "auto-aof-rewrite-min-size": "256mb",  # at 64 MB, Redis's own, a busy hour would be one rewrite after another
         "save": "",  # the append-only file is the truth; snapshots beside it would only cost
         "maxmemory-policy": "noeviction",
         "daemonize": "no",

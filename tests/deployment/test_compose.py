@@ -113,7 +113,7 @@ def test_ingest_and_worker_share_the_uploaded_files() -> None:
 def test_redis_keeps_events_as_the_redis_of_run_up_does(tmp_path: Path) -> None:
     arguments = [part for argument in services()["redis"]["command"] for part in shlex.split(argument)]
     embedded = redis_server(tmp_path).command
-    for option in ("--appendonly", "--appendfsync", "--save", "--maxmemory-policy"):
+    for option in ("--appendonly", "--appendfsync", "--auto-aof-rewrite-min-size", "--save", "--maxmemory-policy"):
         assert arguments[arguments.index(option) + 1] == embedded[embedded.index(option) + 1], option
 
 
