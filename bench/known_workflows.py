@@ -30,7 +30,6 @@ from services.standalone.embedded import redis_server
 
 ACTIVE = 500
 _AT_ONCE = 2_000
-_LIMIT = 600.0
 
 
 def progress_of(workflows: Sequence[int], label: str) -> list[Envelope]:
@@ -63,9 +62,7 @@ class Curve:
             await self._append(progress_of(range(start, min(start + 50_000, known)), f"begin {start}"))
             await self._projected()
         self._known = known
-        async with asyncio.timeout(_LIMIT):
-            while (await self._redis.info("persistence"))["aof_rewrite_in_progress"]:
-                await asyncio.sleep(0.5)
+        await until_read(self._rewritten, 1)
 
     async def rate(self, process: Any, count: int, *, among: int) -> float:
         """Events a second over a backlog about random workflows of the first ``among``."""
@@ -81,6 +78,10 @@ class Curve:
         for start in range(0, len(backlog), _AT_ONCE):
             await self._appender.append(backlog[start : start + _AT_ONCE])
         self._appended += len(backlog)
+
+    async def _rewritten(self) -> int:
+        """1 when Redis is not rewriting its append-only file."""
+        return int(not (await self._redis.info("persistence"))["aof_rewrite_in_progress"])
 
     async def _projected(self) -> None:
         await until_read(lambda: self._reader.position(self._redis), self._appended)
