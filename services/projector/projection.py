@@ -96,7 +96,13 @@ class Projection:
     async def _learn_generations(self, topics: set[Topic]) -> None:
         """Know generations before the views: what a rival committed, and Redis loses now, must not pass for stored."""
         for partition in {partition_of(topic, self._keys.partitions) for topic in topics} - self._generations.keys():
-            self._generations[partition] = await self._store.generation(partition)
+            try:
+                self._generations[partition] = await self._store.generation(partition)
+            except (ResponseError, ValueError):  # of a key that is none of ours, or of its content
+                if not self._count_repaired(await self._repair.partition(partition)):
+                    raise
+                await self._learn_generations(topics)  # a repair forgets those that were known
+                return
 
     async def commit(self, stretch: Stretch, since: StreamId) -> None:
         """Bring a folded stretch, which follows the checkpoint ``since``, into Redis.
