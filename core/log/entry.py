@@ -44,7 +44,7 @@ def decode(source: Source, entry: Entry) -> Record:
     """
     fields = entry.fields
     try:
-        version = int(fields[b"v"])
+        version = _version(fields[b"v"])
         data = fields[b"data"]
         event = read_event(fields[b"type"].decode(), version, data)
         envelope = _envelope(fields, version, event)
@@ -57,6 +57,13 @@ def decode(source: Source, entry: Entry) -> Record:
     except (ValueError, KeyError, TypeError) as error:
         raise UndecodableEntryError(f"{source.key} {entry.stream_id}: {error}") from error
     return Record.of(source.name, entry.stream_id, entry.offset, envelope, line)
+
+
+def _version(text: bytes) -> int:
+    """A version as append writes it: what else `int` reads, as ``+2``, is of another hand."""
+    if not text.isdigit():
+        raise ValueError(f"v is no version: {text[:20]!r}")
+    return int(text)
 
 
 def _envelope(fields: dict[bytes, bytes], version: int, event: AnyEvent) -> Envelope:

@@ -25,6 +25,10 @@ class UnreadableViewsError(Exception):
         self.topics = topics
 
 
+class LostBaseError(CommitError):
+    """What the events were to be folded on was not committed."""
+
+
 class ContendedViewError(CommitError):
     """A view was written by others again and again before this projector could."""
 

@@ -12,14 +12,11 @@ from redis.exceptions import RedisError, ResponseError
 
 from core.runtime.logs import get_logger
 from core.runtime.redis import blocking_client, safe_address
+from services.projector.reads import FIRST_COUNT, next_count
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 2.0
 """Seconds between two reads that fail. It bounds how long a Redis that is back goes unread."""
-
-FIRST_COUNT: Final = 100
-REPLY_BYTES: Final = 4 * 1024 * 1024
-"""About how much one read is to bring: how many entries that are, the reads before tell."""
 
 log = get_logger()
 
@@ -61,7 +58,7 @@ class PatientReader:
         pause = FIRST_PAUSE
         while True:
             try:
-                reply = await self._client.xreadgroup(**arguments)
+                reply = cast("Any", await self._client.xreadgroup(**arguments))
             except (RedisError, OSError) as error:
                 if isinstance(error, ResponseError) and "NOGROUP" in str(error):
                     raise
@@ -70,7 +67,8 @@ class PatientReader:
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 self._say_working(key)
-                self._counts[key] = _next_count(count, reply)
+                entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", reply[0][1] if reply else [])
+                self._counts[key] = next_count(count, [fields for _, fields in entries])
                 return reply
 
     def _say_failing(self, key: str, error: Exception) -> None:
@@ -82,15 +80,6 @@ class PatientReader:
         if key in self._failing:
             self._failing.discard(key)
             log.info("stream reading goes on", stream=key)
-
-
-def _next_count(count: int, reply: Any) -> int:
-    """How many entries to ask for after a read of ``count``: twice as many while all of them came and are small."""
-    entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", reply[0][1] if reply else [])
-    if len(entries) < count:
-        return FIRST_COUNT  # nothing waits, and who knows how large the next ones are
-    size = sum(len(fields.get(b"data", b"")) for _, fields in entries)
-    return max(min(2 * count, count * REPLY_BYTES // max(size, 1)), 1)
 
 
 class _StreamBroker(RedisBroker):

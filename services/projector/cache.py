@@ -8,8 +8,8 @@ from pipai_contracts.ids import Topic
 
 MAX_VIEWS: Final = 2_000
 
-MAX_BYTES: Final = 32 * 1024 * 1024
-"""Of stored states. In memory a large text takes as much, many small values seven times as much."""
+MAX_BYTES: Final = 8 * 1024 * 1024
+"""Of stored states. In memory a large text takes as much, many small values up to 24 times as much."""
 
 
 class ViewCache:
@@ -21,6 +21,8 @@ class ViewCache:
         self._views: OrderedDict[Topic, tuple[Stored, int]] = OrderedDict()
         self.bytes = 0
         """Of what is kept, as far as it is known."""
+        self.usual_bytes = 0.0
+        """What the stored state of a view has, on average over the last hundred or so."""
 
     def __len__(self) -> int:
         return len(self._views)
@@ -40,6 +42,7 @@ class ViewCache:
 
     def measured(self, topic: Topic, size: int) -> None:
         """Note how many bytes the stored state of a view has."""
+        self.usual_bytes += (size - self.usual_bytes) / 100
         if topic in self._views:
             view, assumed = self._views[topic]
             self._views[topic] = view, size

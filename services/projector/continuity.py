@@ -11,13 +11,13 @@ _PORTION_BYTES: Final = 4 * 1024 * 1024
 """About how much data is folded at once."""
 
 
-def portions(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
-    """The entries in portions of about `_PORTION_BYTES`: folded views are several times as large as their events."""
+def portions(entries: Sequence[Entry], most: int) -> list[Sequence[Entry]]:
+    """The entries in portions of at most so many, and of about `_PORTION_BYTES`: in memory they are much larger."""
     found: list[list[Entry]] = [[]]
     size = 0
     for entry in entries:
         grows = len(entry.fields.get(b"data", b""))
-        if found[-1] and size + grows > _PORTION_BYTES:
+        if found[-1] and (len(found[-1]) == most or size + grows > _PORTION_BYTES):
             found.append([])
             size = 0
         found[-1].append(entry)

@@ -14,13 +14,14 @@ from core.log.read import entries_of, read_entries
 from core.runtime.logs import get_logger
 from core.runtime.redis import ask_holder
 from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints
-from core.views.errors import GenerationChangedError, UnreadableViewsError, ViewsWentBackError
+from core.views.errors import GenerationChangedError, LostBaseError, UnreadableViewsError, ViewsWentBackError
 from core.views.history import LogHistory, stands_at
 from pipai_contracts.record import StreamId
 from services.projector import metrics
 from services.projector.continuity import contradicts, follows, misses_some, portions
 from services.projector.pending import Pending
 from services.projector.projection import Projection, Stretch
+from services.projector.reads import FIRST_COUNT, next_count
 from services.projector.retention import Retention
 from services.projector.survey import Survey
 from services.projector.turns import Turns
@@ -92,10 +93,12 @@ class Follower:
             fresh = [entry for entry in entries if entry.stream_id > reached.stream_id]
             contradicted = contradicts(reached, entries[: len(entries) - len(fresh)])
             if follows(reached, fresh) and not contradicted:
-                *earlier, last = portions(fresh)
+                *earlier, last = portions(fresh, self._projection.portion)
                 for portion in earlier:
-                    await self._hand_over(portion, began)
-                await self._hand_over(last, began, delivered=entries)
+                    if await self._hand_over(portion, began) < len(portion):
+                        break
+                else:
+                    await self._hand_over(last, began, delivered=entries)
                 if self._waits_for is not None:
                     await self._pending.acknowledge(entries)
                 return
@@ -136,23 +139,24 @@ class Follower:
             seconds, micros = await ask_holder(self._redis, self.source.key, "TIME")
             lag = max(seconds + micros / 1e6 - oldest[0].stream_id.milliseconds / 1e3, 0.001)
         metrics.LAG_SECONDS.labels(self.source.name).set(lag)
+        if not oldest and self._waits_for is not None:  # somebody took it away
+            self._note_waiting(None)
         return oldest[0].stream_id if oldest else None
 
     async def _read_on(self, *, upto: StreamId | None) -> int:
         """Hand over what lies in the log beyond what was reached; returns how many entries that were."""
-        count = 0
+        count, asked = 0, FIRST_COUNT
         while True:
             began = time.perf_counter()
             reached = await self._load_reached()
-            entries = await read_entries(
-                self._redis, self.source, after=reached.stream_id, upto=upto, count=self._batch
-            )
+            entries = await read_entries(self._redis, self.source, after=reached.stream_id, upto=upto, count=asked)
             if not entries:
                 return count
+            asked = min(next_count(asked, [entry.fields for entry in entries]), self._batch)
             if misses_some(reached, entries) and await self._is_overtaken(reached):
                 continue
             await self._note_loss(reached, entries)
-            for portion in portions(entries):
+            for portion in portions(entries, self._projection.portion):
                 taken = await self._hand_over(portion, began, read_before=True)
                 count += taken
                 if taken < len(portion):
@@ -166,10 +170,13 @@ class Follower:
         ``read_before``: they may have been, so those that were parked then are left out.
         """
         log.debug("stream batch", stream=self.source.key, events=len(entries), first=str(entries[0].stream_id))
-        since = await self._load_reached()
+        since = self._reached
+        if since is None:  # asked for anew it would be older, and what lies between in no view
+            raise LostBaseError(f"the events of {self.source.key} before {entries[0].stream_id} were not committed")
         try:
             stretch = await self._fold(entries, read_before=read_before)
-            self._hold(stretch, entries)
+            waiting = entries[len(stretch.entries)].stream_id if stretch.newer is not None else None
+            self._note_waiting(waiting, str(stretch.newer))
             if stretch.entries:
                 offset = next((entry.offset for entry in reversed(stretch.entries) if entry.offset), since.offset)
                 reached = Checkpoint(offset, stretch.entries[-1].stream_id)
@@ -229,16 +236,12 @@ class Follower:
         self._reached = None
         self._projection.forget()
 
-    def _hold(self, stretch: Stretch, entries: Sequence[Entry]) -> None:
+    def _note_waiting(self, stream_id: StreamId | None, reason: str = "") -> None:
         """Note which event of a newer build stops the source here, if any."""
-        if stretch.newer is None:
-            self._waits_for = None
-        else:
-            stream_id = entries[len(stretch.entries)].stream_id
-            if stream_id != self._waits_for:
-                log.error("stream waits for an upgrade", stream=self.source.key, reason=str(stretch.newer))
-            self._waits_for = stream_id
-        metrics.WAITING.labels(self.source.name).set(self._waits_for is not None)
+        if stream_id is not None and stream_id != self._waits_for:
+            log.error("stream waits for an upgrade", stream=self.source.key, reason=reason)
+        self._waits_for = stream_id
+        metrics.WAITING.labels(self.source.name).set(stream_id is not None)
 
     async def _load_reached(self) -> Checkpoint:
         if self._reached is None:

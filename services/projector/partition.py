@@ -17,7 +17,6 @@ from core.log.entry import Entry
 from core.log.keys import GROUP, Source
 from core.runtime.logs import get_logger
 from core.runtime.tasks import end, running
-from core.views.errors import CommitError
 from pipai_contracts.record import StreamId
 from services.projector import deliveries, metrics
 from services.projector.deliveries import BatchesOf, Deliveries
@@ -107,7 +106,7 @@ class Partition:
         if self._troubles.get(follower) != told:
             log.warning("stream cannot be followed", stream=follower.source.key, error=told)
             self._troubles[follower] = told
-        if not isinstance(error, ResponseError):
+        if not isinstance(error, ResponseError | ValueError):
             return
         try:
             await self._repair()
@@ -149,7 +148,8 @@ class Partition:
         await asyncio.gather(*(subscriber.stop() for subscriber in subscribers))
         await end(reading)  # FastStream does not wait for them: they would open connections nobody closes
         await asyncio.gather(*(begun.end() for begun in self._deliveries.values()))
-        await self._turns.end()
+        async with self._turns.folding:  # who folds just now is to hear itself of what failed
+            await self._turns.end()
         self._subscribers.clear()
         self._deliveries.clear()
 
@@ -193,6 +193,6 @@ async def create_group(redis: Redis, source: Source) -> None:
 async def _take(follower: Follower, entries: Sequence[Entry]) -> None:
     try:
         await follower.begin(entries)
-    except (RedisError, CommitError) as error:
+    except Exception as error:  # noqa: BLE001 - nobody else would hear of it
         # Not acknowledged: the watch reads these events from the log.
         log.warning("stream batch not projected", stream=follower.source.key, error=str(error))

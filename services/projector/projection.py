@@ -30,6 +30,10 @@ from services.projector.cache import ViewCache
 
 _MAX_ATTEMPTS: Final = 200
 
+_PORTION_STATES: Final = 4 * 1024 * 1024
+_LEAST_PORTION: Final = 100
+"""Entries that are folded at once: so many as have about so many bytes of stored views, and no fewer than these."""
+
 log = get_logger()
 
 
@@ -92,6 +96,11 @@ class Projection:
         for update in stretch.updates:
             self._views.put(update.topic, update.after, sum(len(entry.data) for entry in update.entries))
         return stretch
+
+    @property
+    def portion(self) -> int:
+        """How many entries to fold at once: fewer where views are large, because all of theirs are in memory then."""
+        return max(int(_PORTION_STATES // max(self._views.usual_bytes, 1)), _LEAST_PORTION)
 
     async def _learn_generations(self, topics: set[Topic]) -> None:
         """Know generations before the views: what a rival committed, and Redis loses now, must not pass for stored."""

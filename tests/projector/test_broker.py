@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from redis.exceptions import ClusterDownError, ReadOnlyError, ResponseError
 
-from services.projector.broker import FIRST_COUNT, LONGEST_PAUSE, REPLY_BYTES, PatientReader
+from services.projector.broker import LONGEST_PAUSE, PatientReader
+from services.projector.reads import FIRST_COUNT, REPLY_BYTES
 
 
 class Client:
