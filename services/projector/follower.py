@@ -145,7 +145,7 @@ class Follower:
 
     async def _read_on(self, *, upto: StreamId | None) -> int:
         """Hand over what lies in the log beyond what was reached; returns how many entries that were."""
-        count, asked = 0, FIRST_COUNT
+        count, asked = 0, min(FIRST_COUNT, self._batch)
         while True:
             began = time.perf_counter()
             reached = await self._load_reached()

@@ -1,7 +1,20 @@
 """Published events reach the views they belong to."""
 
+import asyncio
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from core.log.entry import Entry
 from core.log.keys import GROUP
+from core.views.errors import LostBaseError
+from pipai_contracts.record import StreamId
 from pipai_contracts.views import FileView, UserView, WorkflowView
+from services.projector import continuity
+from services.projector import follower as following
+from services.projector.projection import Projection, Stretch
+from services.projector.turns import Turns, Work
 from tests.conftest import wait_until
 from tests.core.telling import ai, analysis, notice, step, temporal
 from tests.projector.conftest import Deployment, counted
@@ -79,3 +92,67 @@ async def test_an_event_whose_id_is_ahead_of_the_clock_is_not_stranded(deploymen
         await deployment.redis.xgroup_setid(source.key, GROUP, "99999999999999-9")  # it will deliver nothing
         await deployment.publish(step(1))
         await deployment.settled_without()
+
+
+async def test_what_follows_an_event_of_a_newer_build_waits_wherever_its_batch_is_cut(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(continuity, "_PORTION_BYTES", 100)
+    follower = await deployment.follower()
+    (first,) = await deployment.publish(step(1))
+    await deployment.appender.append([step(2).envelope("newer").model_copy(update={"v": 2})])
+    await deployment.publish(*(step(number, of="other") for number in range(3, 9)))
+    await follower.take(await deployment.deliver())
+    assert str((await deployment.checkpoints.load(deployment.source())).stream_id) == first.stream_id
+
+
+async def test_what_comes_after_a_stretch_that_failed_is_not_projected_without_it(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else was told of the failure: another partition was being left, and waited for what was under way."""
+    project, read, start, failed = Projection.commit, following.read_entries, Turns.commit, asyncio.Event()
+
+    async def fail_once(self: Projection, stretch: Stretch, since: StreamId) -> None:
+        if failed.is_set():
+            return await project(self, stretch, since)
+        failed.set()
+        raise RedisConnectionError("cut")
+
+    async def read_after_that(*arguments: Any, **options: Any) -> list[Entry]:
+        entries = await read(*arguments, **options)
+        if entries and entries[0].offset > 1:
+            await failed.wait()
+        return entries
+
+    async def start_unheard(self: Turns, work: Work, afterwards: Work) -> None:
+        await self.end()
+        await start(self, work, afterwards)
+
+    monkeypatch.setattr(following, "FIRST_COUNT", 3)
+    monkeypatch.setattr(Projection, "commit", fail_once)
+    monkeypatch.setattr(following, "read_entries", read_after_that)
+    monkeypatch.setattr(Turns, "commit", start_unheard)
+    follower = await deployment.follower()
+    await deployment.publish(*(step(number) for number in range(1, 8)))
+    with pytest.raises(LostBaseError):
+        await follower.catch_up()
+    await follower.catch_up()
+    await deployment.settled()
+
+
+async def test_reads_of_a_backlog_begin_small_and_grow_with_what_comes(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, brought = following.read_entries, list[int]()
+
+    async def count(*arguments: Any, **options: Any) -> list[Entry]:
+        entries = await read(*arguments, **options)
+        brought.append(len(entries))
+        return entries
+
+    monkeypatch.setattr(following, "FIRST_COUNT", 2)
+    monkeypatch.setattr(following, "read_entries", count)
+    follower = await deployment.follower()
+    await deployment.publish(*(step(number) for number in range(20)))
+    assert await follower.catch_up() == 20
+    assert brought == [2, 4, 8, 6, 0]
