@@ -29,7 +29,7 @@ class Lifter:
         args = [str(oldest) if oldest is not None else "", *floor, offset, _PER_CALL]
         total = 0
         while True:
-            moved = cast("int", await self._lift(keys=[source.key, source.offset], args=args))
+            moved, left = cast("list[int]", await self._lift(keys=[source.key, source.offset], args=args))
             total += moved
-            if moved < _PER_CALL:
+            if not left:
                 return total

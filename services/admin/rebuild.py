@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from core.views.replace import MisfitViewError, MovingViewError
 from pipai_contracts.ids import Topic
-from services.admin.alone import alone
+from services.admin.alone import StillAlone, alone
 from services.admin.command import DONE, FOUND, Command, Deployment
 from services.admin.compare import MISFIT, Comparer
 from services.admin.progress import Progress
@@ -27,17 +27,17 @@ _ADD_ARGUMENTS: Final = selection_and("--dry-run", "say what would be rebuilt, c
 async def _rebuild(deployment: Deployment, chosen: Namespace) -> int:
     """Replace every selected view that differs from its log; 1 when the log cannot prove one, or one kept moving."""
     if chosen.dry_run:
-        return await _rebuild_selected(deployment, chosen)
-    async with alone(deployment.redis, deployment.keys, "rebuild"):
-        return await _rebuild_selected(deployment, chosen)
+        return await _rebuild_selected(deployment, chosen, None)
+    async with alone(deployment.redis, deployment.keys, "rebuild") as still_alone:
+        return await _rebuild_selected(deployment, chosen, still_alone)
 
 
-async def _rebuild_selected(deployment: Deployment, chosen: Namespace) -> int:
+async def _rebuild_selected(deployment: Deployment, chosen: Namespace, still_alone: StillAlone | None) -> int:
     comparer = Comparer(deployment.redis, deployment.keys, deployment.settings, selection_of(chosen))
     counts = Counter[Verdict]()
     progress = Progress("views looked at")
     async for topic in comparer.topics():
-        counts[await _rebuild_one(comparer, topic, dry_run=chosen.dry_run)] += 1
+        counts[await _rebuild_one(comparer, topic, still_alone)] += 1
         progress.step()
     would = "would be " if chosen.dry_run else ""
     sys.stdout.write(
@@ -47,7 +47,8 @@ async def _rebuild_selected(deployment: Deployment, chosen: Namespace) -> int:
     return FOUND if counts["unverifiable"] or counts["moved"] else DONE
 
 
-async def _rebuild_one(comparer: Comparer, topic: Topic, *, dry_run: bool) -> Verdict:
+async def _rebuild_one(comparer: Comparer, topic: Topic, still_alone: StillAlone | None) -> Verdict:
+    """``still_alone`` is asked before each view is replaced; None: replace none."""
     for attempt in range(_TRIES):
         try:
             comparison = await comparer.compare(topic)
@@ -61,7 +62,9 @@ async def _rebuild_one(comparer: Comparer, topic: Topic, *, dry_run: bool) -> Ve
             return "unverifiable"
         if comparison.expired or not comparison.differences:
             return "same"
-        if dry_run or await comparer.replacer.replace(comparison.live, comparison.fresh):
+        if still_alone is not None:
+            await still_alone()
+        if still_alone is None or await comparer.replacer.replace(comparison.live, comparison.fresh):
             sys.stdout.write(f"{topic.path}: {', '.join(sorted({one.path for one in comparison.differences}))}\n")
             return "rebuilt"
         await asyncio.sleep(random.uniform(0, 0.01 * min(attempt + 1, 20)))  # noqa: S311 - jitter

@@ -31,6 +31,19 @@ def misses_some(checkpoint: Checkpoint, entries: Sequence[Entry]) -> bool:
     return any(after > before + 1 for before, after in pairwise(offsets))
 
 
+def gaps(checkpoint: Checkpoint, entries: Sequence[Entry]) -> tuple[int, int]:
+    """How many events are missing before and between the entries, and how often their offsets go back."""
+    lost = regressed = 0
+    expected = checkpoint.offset + 1
+    for entry in entries:
+        if entry.offset == 0:
+            continue
+        regressed += entry.offset < expected
+        lost += max(entry.offset - expected, 0)
+        expected = entry.offset + 1
+    return lost, regressed
+
+
 def contradicts(checkpoint: Checkpoint, passed: Sequence[Entry]) -> bool:
     """Whether an event that should be behind the checkpoint is of another log: one that went back, and grew again."""
     return bool(passed) and passed[-1].offset >= checkpoint.offset > 0 and passed[-1].stream_id < checkpoint.stream_id

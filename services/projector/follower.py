@@ -18,7 +18,7 @@ from core.views.errors import GenerationChangedError, LostBaseError, UnreadableV
 from core.views.history import LogHistory, stands_at
 from pipai_contracts.record import StreamId
 from services.projector import metrics
-from services.projector.continuity import contradicts, follows, misses_some, portions
+from services.projector.continuity import contradicts, follows, gaps, misses_some, portions
 from services.projector.pending import Pending
 from services.projector.projection import Projection, Stretch
 from services.projector.reads import FIRST_COUNT, next_count
@@ -282,16 +282,9 @@ class Follower:
 
     async def _note_loss(self, checkpoint: Checkpoint, entries: Sequence[Entry]) -> None:
         """Count what is gone from the log for good. Viewers are told before they see what comes after the hole."""
-        expected = checkpoint.offset + 1
-        lost = regressed = 0
-        for entry in entries:
-            if entry.offset == 0:
-                continue
-            if entry.offset < expected:
-                regressed += 1
-                log.error("stream went back", stream=self.source.key, expected=expected, offset=entry.offset)
-            lost += max(entry.offset - expected, 0)
-            expected = entry.offset + 1
+        lost, regressed = gaps(checkpoint, entries)
+        if regressed:
+            log.error("stream went back", stream=self.source.key, after=str(checkpoint.stream_id), times=regressed)
         if lost:
             log.error("stream lost events", stream=self.source.key, lost=lost, after=str(checkpoint.stream_id))
         if lost or regressed:

@@ -196,6 +196,21 @@ async def test_many_events_are_moved_in_several_calls(deployment: Deployment, mo
     assert await deployment.redis.get(follower.source.offset) == b"252"
 
 
+async def test_large_events_are_moved_in_calls_of_some_megabytes(deployment: Deployment) -> None:
+    follower = await deployment.follower()
+    await _lose(deployment, follower, [1], [2])
+    await deployment.publish(*(step(number, message="x" * 200_000) for number in range(10, 60)))
+    copies = (await deployment.checkpoints.load_all([follower.source]))[follower.source]
+    rows = cast("list[Any]", await deployment.redis.xrange(follower.source.key))
+    script = load_script(deployment.redis, lift.__file__, "lift.lua")
+    args = [rows[1][0], *copies.highest.stream_id, copies.highest.offset, 2000]
+    moved, left = await script(keys=[follower.source.key, follower.source.offset], args=args)
+    assert (moved, moved + left) == (8 * 1024 * 1024 // 200_000 + 1, 50)
+
+    await follower.catch_up()
+    assert await _told(deployment) == [1, 2, *range(10, 60)]
+
+
 async def test_events_that_came_while_others_were_moved_stay_behind_them(deployment: Deployment) -> None:
     """Whoever moved the first died before the rest."""
     follower = await deployment.follower()
@@ -205,7 +220,7 @@ async def test_events_that_came_while_others_were_moved_stay_behind_them(deploym
     rows = cast("list[Any]", await deployment.redis.xrange(follower.source.key))
     script = load_script(deployment.redis, lift.__file__, "lift.lua")
     args = [rows[1][0], *copies.highest.stream_id, copies.highest.offset, 4]
-    assert await script(keys=[follower.source.key, follower.source.offset], args=args) == 4
+    assert await script(keys=[follower.source.key, follower.source.offset], args=args) == [4, 6]
     await deployment.publish(step(30))
 
     await follower.catch_up()
