@@ -25,12 +25,13 @@ def confine(limits: Limits) -> None:
 
     Where the system does not know a limit (macOS ignores the one on memory) the others still hold.
     """
-    for what, most in (
-        (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_CPU, limits.seconds),
-        (resource.RLIMIT_FSIZE, _LARGEST_FILE),
-        (resource.RLIMIT_CORE, 0),
+    for what, most, at_last in (
+        (resource.RLIMIT_AS, limits.memory_bytes, limits.memory_bytes),
+        # The same number twice would have it killed at once, which looks like any other crash.
+        (resource.RLIMIT_CPU, limits.seconds, limits.seconds + _MARGIN),
+        (resource.RLIMIT_FSIZE, _LARGEST_FILE, _LARGEST_FILE),
+        (resource.RLIMIT_CORE, 0, 0),
     ):
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(what, (most, most))
+            resource.setrlimit(what, (most, at_last))
     signal.alarm(limits.seconds + _MARGIN)
