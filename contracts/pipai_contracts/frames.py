@@ -20,7 +20,8 @@ the feed; the viewer did not read; events were lost."""
 ErrorCode = Literal["degraded", "recovered", "internal"]
 """Redis is away; it is back; the topic's state cannot be read."""
 
-DisconnectReason = Literal["ended", "shutdown"]
+DisconnectReason = Literal["ended", "lifetime", "draining", "shutdown"]
+"""The run is over; the connection has lived long enough; the process drains; it ends at once."""
 
 
 class _Data(BaseModel):
@@ -39,13 +40,15 @@ class Connected(_Data):
     """First event of a stream: ``heartbeat`` in seconds, ``retry`` in milliseconds, ``attempts`` to make.
 
     ``resumed``: the stream goes on after ``cursor`` with the events missed since; there is no view then.
+    ``stale``: Redis is away, and the view is the newest this process knows.
     """
 
     kind: Kind
     id: str
     cursor: str
     resumed: bool
-    view: AnyView | None
+    stale: bool | None = None
+    view: AnyView | None = None
     heartbeat: int
     retry: int
     attempts: int
@@ -57,7 +60,7 @@ class Reset(_Data):
 
     reason: ResetReason
     cursor: str
-    view: AnyView | None
+    view: AnyView | None = None
 
 
 class StreamError(_Data):
@@ -86,10 +89,15 @@ class TemporalAnswer(_Data):
     message: str | None = None
 
 
-def encode_data(data: _Data) -> bytes:
-    """JSON of a control event's data, fields nobody set left out, ``view`` kept even when null."""
-    fields = {name: value for name, value in data if value is not None or name == "view"}
-    return to_json(fields)
+def encode_data(data: _Data, view: bytes | None = None) -> bytes:
+    """JSON of a control event's data, fields nobody set left out.
+
+    Where the event has a view, ``view`` is its JSON, and ``"view":null`` stands for none.
+    """
+    encoded = to_json({name: value for name, value in data if value is not None and name != "view"})
+    if "view" not in type(data).model_fields:
+        return encoded
+    return b'%s,"view":%s}' % (encoded[:-1], view or b"null")
 
 
 def wire_data(data: bytes, *, timestamp: str, run_id: str | None, late: bool = False) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import uvicorn
 
 from core.runtime.http import HttpService, create_app
+from core.runtime.http_protocol import StreamingProtocol
 from core.runtime.loaded import keep_loaded
 from core.runtime.logs import configure_logging, get_logger
 from core.runtime.metrics import PortBusyError, metrics_server
@@ -50,6 +51,7 @@ def serve(
                 app,
                 host=host,
                 port=port,
+                http=StreamingProtocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -78,7 +78,7 @@ class HealthCheck:
             async with asyncio.timeout(_ANSWER_WITHIN):
                 return await self._presence.active_streams()
         except (RedisError, TimeoutError, OSError, ValueError):
-            return self._hub.active_streams
+            return len(self._hub.viewers)
 
 
 def _overall(services: Mapping[str, ServiceStatus], *, broken: bool) -> Literal["healthy", "degraded", "unhealthy"]:

@@ -1,97 +1,90 @@
-"""The hub: follows the change feed once per process and hands each change to the viewers of its topic."""
+"""The hub: follows the change feed once per process and hands each change to the channel of its topic."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, cast
 
-import anyio
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from core.log.keys import Keys, partition_of
 from core.log.layout import check_layout
 from core.runtime.logs import get_logger
-from core.runtime.tasks import running
-from core.views.store import ViewStore
-from core.views.stored import Snapshot
+from core.runtime.tasks import end, running
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
 from services.api import metrics
-from services.api.changes import change_of, is_rebuilt, topic_of
-from services.api.subscription import Signal, Subscription
+from services.api.channel import Channel, Doubt
+from services.api.messages import Message, degraded_message, error_message, is_rebuilt, message_of, topic_of
+from services.api.pulse import Pulse
+from services.api.ring import RingSpace
+from services.api.sources import TopicSource
 
 _READ: Final = 1_000
 _RETRY_SECONDS: Final = 0.5
-_SNAPSHOT_SECONDS: Final = 5.0
-"""Seconds a viewer waits for a state; the client's own retries on a Redis that hangs take three times as long."""
 
 _LAYOUT_SECONDS: Final = 2.0
 """Seconds the start waits for a Redis that does not answer."""
+
+_KEEP_SECONDS: Final = 60.0
+"""How long a channel goes on when nobody watches: those who come back find their events in its ring."""
+
+_MAX_UNWATCHED: Final = 10_000
+_SWEEP_SECONDS: Final = 5.0
 
 log = get_logger()
 
 
 class Hub:
-    """Topic → its viewers in this process, fed by one reader per change feed partition."""
+    """Topic → its channel in this process, fed by one reader per change feed partition."""
 
-    def __init__(self, redis: Redis, blocking: Redis, keys: Keys, store: ViewStore, *, block_ms: int) -> None:
+    def __init__(
+        self, redis: Redis, blocking: Redis, keys: Keys, source: TopicSource, viewers: Pulse, *, block_ms: int
+    ) -> None:
         self._redis = redis
         self._blocking = blocking
         self._keys = keys
-        self._store = store
+        self._source = source
         self._block_ms = block_ms
-        self._topics: dict[Topic, set[Subscription]] = {}
+        self._channels: dict[Topic, Channel] = {}
+        self._space = RingSpace()
         self._positions: dict[int, int] = {}
         self._away: set[int] = set()
-        self.shutdown = anyio.Event()
-
-    @property
-    def active_streams(self) -> int:
-        """Viewers of this process."""
-        return sum(len(viewers) for viewers in self._topics.values())
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.viewers = viewers
 
     @property
     def following(self) -> bool:
         """Whether every partition of the change feed is being read."""
         return len(self._positions) == self._keys.partitions and not self._away
 
-    async def snapshot(self, topic: Topic) -> Snapshot:
-        """The topic's view and cursor, as the store has them.
+    @property
+    def away(self) -> bool:
+        """Whether Redis does not answer."""
+        return bool(self._away)
+
+    async def channel(self, topic: Topic) -> Channel:
+        """The topic's channel, which knows where the topic stands.
 
         Raises:
-            redis.exceptions.RedisError: Redis did not answer.
+            redis.exceptions.RedisError: Redis did not answer, and this process has not heard of the topic.
+            UnreadableViewError: what is stored is no view this build can read.
         """
-        try:
-            async with asyncio.timeout(_SNAPSHOT_SECONDS):
-                return await self._store.snapshot(topic, partition_of(topic, self._keys.partitions))
-        except TimeoutError as error:
-            raise RedisTimeoutError(f"no answer within {_SNAPSHOT_SECONDS} s") from error
+        channel = self._channels.get(topic)
+        if channel is None:
+            channel = self._channels[topic] = Channel(topic, self._source, self._space, self.spawn)
+        channel.left = asyncio.get_running_loop().time()
+        await channel.open()
+        return channel
 
-    @contextmanager
-    def subscribe(self, topic: Topic) -> Generator[Subscription]:
-        """A subscription that gets every change from now on.
-
-        Whoever joins subscribes first and loads the snapshot then: what both contain is told apart by position.
-        """
-        subscription = Subscription()
-        self._topics.setdefault(topic, set()).add(subscription)
-        active = metrics.ACTIVE_STREAMS.labels(topic.kind)
-        active.inc()
-        if self._away:
-            subscription.offer("degraded")
-        if self.shutdown.is_set():
-            subscription.offer("shutdown")
-        try:
-            yield subscription
-        finally:
-            active.dec()
-            viewers = self._topics[topic]
-            viewers.discard(subscription)
-            if not viewers:
-                del self._topics[topic]
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run it in the background, not longer than the hub runs."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -104,12 +97,30 @@ class Hub:
             async with asyncio.timeout(_LAYOUT_SECONDS):
                 await check_layout(self._redis, self._keys)
         readers = [self._follow(partition) for partition in range(self._keys.partitions)]
-        async with running(*readers, self._announce_shutdown()):
-            yield
+        try:
+            async with running(*readers, self._sweep(), self.viewers.run()):
+                yield
+        finally:
+            await end(self._tasks)
 
-    async def _announce_shutdown(self) -> None:
-        await self.shutdown.wait()
-        self._signal_all("shutdown")
+    async def _sweep(self) -> None:
+        """Close channels that nobody watches any more."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = loop.time()
+            unwatched: list[Channel] = []
+            for channel in self._channels.values():
+                if channel.holders:
+                    channel.left = now
+                else:
+                    unwatched.append(channel)
+            unwatched.sort(key=lambda channel: channel.left)
+            surplus = max(0, len(unwatched) - _MAX_UNWATCHED)
+            for number, channel in enumerate(unwatched):
+                if number < surplus or now - channel.left > _KEEP_SECONDS:
+                    channel.close()
+                    del self._channels[channel.topic]
 
     async def _follow(self, partition: int) -> None:
         while True:
@@ -118,7 +129,7 @@ class Hub:
                     await check_layout(self._redis, self._keys)
                     self._positions[partition] = await self._end(partition)
                     # Who joined meanwhile may have missed what came before this end; the store has it.
-                    self._signal_partition(partition, "began")
+                    self._doubt(partition, "began")
                 await self._read(partition)
             except Exception as error:  # noqa: BLE001 - whatever it is: a reader that ends would end all delivery
                 self._went_away(partition, error)
@@ -135,58 +146,79 @@ class Hub:
         self._came_back(partition)
         rows = cast("list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]", reply)
         if not rows:
-            end = await self._end(partition)
-            if end < position:
+            newest = await self._end(partition)
+            if newest < position:
                 # The feed went back: what stands at our position now is something else.
-                self._resync(partition, end)
+                self._resync(partition, newest)
             return
-        for entry_id, fields in rows[0][1]:
-            self._take(partition, StreamId.parse(entry_id).milliseconds, fields)
-        metrics.CHANGES.inc(len(rows[0][1]))
+        self._take(partition, rows[0][1])
 
-    def _take(self, partition: int, number: int, fields: dict[bytes, bytes]) -> None:
-        # From 0, which is an empty feed, whatever comes first follows: a feed begins at the clock, not at 1.
-        follows = self._positions[partition] in {0, number - 1}
-        self._positions[partition] = number
+    def _take(self, partition: int, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        """Hand out what was read: all of a topic's events together, as far as nothing comes between."""
+        waiting: dict[Topic, list[Message]] = {}
+        for entry_id, fields in entries:
+            number = StreamId.parse(entry_id).milliseconds
+            # From 0, which is an empty feed, whatever comes first follows: a feed begins at the clock, not at 1.
+            follows = self._positions[partition] in {0, number - 1}
+            self._positions[partition] = number
+            topic = self._sort_in(fields, waiting)
+            if topic is None or not follows:
+                self._hand_out(waiting)
+                self._resync(partition, number)
+        self._hand_out(waiting)
+        self._observe(entries)
+
+    def _sort_in(self, fields: dict[bytes, bytes], waiting: dict[Topic, list[Message]]) -> Topic | None:
+        """Put an entry with its topic's others; None where it has no topic or cannot be read."""
         try:
             topic = topic_of(fields)
-            if topic is not None:
-                self._hand_out(topic, fields)
-                if follows:
-                    return
+            channel = None if topic is None else self._channels.get(topic)
+            if topic is not None and channel is not None:
+                if is_rebuilt(fields):
+                    self._hand_out(waiting)
+                    channel.doubt("lost")
+                else:
+                    waiting.setdefault(topic, []).append(message_of(fields))
         except (ValueError, LookupError, TypeError, AttributeError):
-            log.exception("stream change cannot be read", partition=partition, number=number)
-        self._resync(partition, number)
+            log.exception("stream change cannot be read")
+            return None
+        return topic
 
-    def _hand_out(self, topic: Topic, fields: dict[bytes, bytes]) -> None:
-        viewers = self._topics.get(topic)
-        if not viewers:
-            return
-        if is_rebuilt(fields):
-            for subscription in viewers:
-                subscription.offer("lost")
-            return
-        change = change_of(fields)
-        for subscription in viewers:
-            subscription.offer(change)
-        metrics.DELIVERED.labels(topic.kind).inc(len(viewers))
-        appended = StreamId.parse(fields[b"stream_id"]).milliseconds
-        metrics.DELIVERY_SECONDS.observe(max(time.time() - appended / 1000, 0))
-        log.debug("stream event delivered", topic=topic.path, pos=change.pos, viewers=len(viewers))
+    def _hand_out(self, waiting: dict[Topic, list[Message]]) -> None:
+        for topic, messages in waiting.items():
+            channel = self._channels.get(topic)
+            if channel is not None:
+                channel.take(messages)
+        waiting.clear()
+
+    def _observe(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        metrics.CHANGES.inc(len(entries))
+        appended = entries[-1][1].get(b"stream_id")
+        if appended is not None:
+            metrics.DELIVERY_SECONDS.observe(max(time.time() - StreamId.parse(appended).milliseconds / 1000, 0))
 
     def _resync(self, partition: int, position: int) -> None:
-        """Go on from ``position`` and have the partition's viewers start from the state again."""
+        """Go on from ``position`` and have the partition's channels look at the store."""
         self._positions[partition] = position
         metrics.RESYNCS.inc()
         log.warning("stream viewers resync", partition=partition, position=position)
-        self._signal_partition(partition, "lost")
+        self._doubt(partition, "lost")
+
+    def _doubt(self, partition: int, doubt: Doubt) -> None:
+        for channel in self._channels_of(partition):
+            channel.doubt(doubt)
+
+    def _channels_of(self, partition: int) -> Iterator[Channel]:
+        for topic, channel in list(self._channels.items()):
+            if partition_of(topic, self._keys.partitions) == partition:
+                yield channel
 
     def _went_away(self, partition: int, error: Exception) -> None:
         metrics.REDIS_UP.set(0)
         if partition not in self._away:
             log.warning("stream reading stops", partition=partition, error=str(error) or repr(error))
             if not self._away:
-                self._signal_all("degraded")
+                self._notify(degraded_message())
             self._away.add(partition)
 
     def _came_back(self, partition: int) -> None:
@@ -195,15 +227,10 @@ class Hub:
             log.info("stream reading goes on", partition=partition)
             self._away.discard(partition)
             if not self._away:
-                self._signal_all("recovered")
+                self._notify(error_message("recovered", "The event store is back."))
+                for channel in list(self._channels.values()):
+                    channel.doubt("recovered")
 
-    def _signal_all(self, signal: Signal) -> None:
-        for viewers in self._topics.values():
-            for subscription in viewers:
-                subscription.offer(signal)
-
-    def _signal_partition(self, partition: int, signal: Signal) -> None:
-        for topic, viewers in self._topics.items():
-            if partition_of(topic, self._keys.partitions) == partition:
-                for subscription in viewers:
-                    subscription.offer(signal)
+    def _notify(self, message: Message) -> None:
+        for viewer in self.viewers:
+            viewer.write(message.frame)

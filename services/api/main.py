@@ -10,16 +10,17 @@ from core.runtime.http import HttpService
 from core.runtime.redis import blocking_client, command_client
 from core.runtime.temporal import LazyTemporal, temporal_target
 from core.views.store import ViewStore
-from pipai_contracts.ids import Topic
+from services.api.audience import Audience
 from services.api.demo import demo_routes
 from services.api.faults import FaultFinder
 from services.api.health import HealthCheck, health_routes
 from services.api.hub import Hub
 from services.api.presence import Presence
+from services.api.pulse import Pulse
 from services.api.settings import ApiSettings
+from services.api.sources import TopicSource
 from services.api.streams import stream_routes
 from services.api.temporal_status import TemporalQuery
-from services.api.viewer import Viewer
 from services.api.views import view_routes
 
 
@@ -29,13 +30,16 @@ def build(settings: ApiSettings) -> HttpService:
     blocking = blocking_client(settings.redis_address(), settings.stream_block_time)
     keys = Keys(settings.key_prefix, settings.stream_partitions)
     store = ViewStore(redis, keys, feed_length=settings.stream_max_entries, ttl=settings.view_ttl)
-    hub = Hub(redis, blocking, keys, store, block_ms=settings.stream_block_time)
+    source = TopicSource(store, keys.partitions)
+    viewers = Pulse(
+        heartbeat=settings.heartbeat_interval,
+        lifetime=settings.stream_lifetime,
+        retry=settings.reconnect_interval,
+    )
+    hub = Hub(redis, blocking, keys, source, viewers, block_ms=settings.stream_block_time)
     presence = Presence(redis, keys, hub)
     temporal = LazyTemporal(temporal_target(settings))
-    query = TemporalQuery(temporal)
-
-    def viewer(topic: Topic) -> Viewer:
-        return Viewer(topic, hub, store, settings, query)
+    audience = Audience(hub, settings, TemporalQuery(temporal))
 
     @asynccontextmanager
     async def lifespan() -> AsyncGenerator[None]:
@@ -44,6 +48,7 @@ def build(settings: ApiSettings) -> HttpService:
             stack.push_async_callback(blocking.aclose)
             await stack.enter_async_context(hub.running())
             await stack.enter_async_context(presence.running())
+            await stack.enter_async_context(audience.running())
             yield
 
     async def ready() -> str | None:
@@ -52,8 +57,8 @@ def build(settings: ApiSettings) -> HttpService:
     router = APIRouter()
     for part in (
         health_routes(HealthCheck(redis, temporal, hub, presence, FaultFinder(redis, keys, presence))),
-        stream_routes(hub, settings, viewer),
-        view_routes(hub, store),
+        stream_routes(hub, audience),
+        view_routes(source, store),
         demo_routes(),
     ):
         router.include_router(part)

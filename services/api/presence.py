@@ -66,7 +66,7 @@ class Presence:
 
     async def _tell(self) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hset(self._key, self._name, f"{self._hub.active_streams} {time.time():.0f}")
+            pipe.hset(self._key, self._name, f"{len(self._hub.viewers)} {time.time():.0f}")
             pipe.expire(self._key, int(_FRESH_SECONDS * 6))
             await pipe.execute()
 
@@ -77,7 +77,7 @@ class Presence:
             redis.exceptions.RedisError: Redis did not answer.
         """
         told = cast("dict[bytes, bytes]", await self._redis.hgetall(self._key))
-        total = self._hub.active_streams
+        total = len(self._hub.viewers)
         silent: list[bytes] = []
         for name, entry in told.items():
             count, spoke = entry.split(b" ")

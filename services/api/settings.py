@@ -22,3 +22,12 @@ class ApiSettings(HttpSettings):
     heartbeat_interval: Annotated[
         int, Field(description="Seconds between two comments on a quiet stream.", ge=1, le=300)
     ] = 15
+    stream_lifetime: Annotated[
+        int,
+        Field(
+            description="Seconds a stream lives at most before its viewer is told to come back; up to a fifth less, so"
+            " that those who came together do not come back together.",
+            ge=1,
+            le=604_800,
+        ),
+    ] = 14_400

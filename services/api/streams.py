@@ -1,11 +1,9 @@
 """The streaming endpoints."""
 
-from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 from redis.exceptions import RedisError
-from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from core.runtime.http import PathId
 from core.runtime.problems import ProblemError
@@ -13,9 +11,10 @@ from core.views.errors import UnreadableViewError
 from pipai_contracts.cursor import Cursor, InvalidCursorError
 from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
 from pipai_contracts.problems import FieldProblem
+from services.api.audience import Audience
+from services.api.channel import Channel
 from services.api.hub import Hub
-from services.api.settings import ApiSettings
-from services.api.viewer import Viewer, nothing_left
+from services.api.stream_response import StreamResponse
 
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", description="Cursor to resume after.")]
 CursorParameter = Annotated[
@@ -23,46 +22,34 @@ CursorParameter = Annotated[
 ]
 
 
-def stream_routes(hub: Hub, settings: ApiSettings, viewer: Callable[[Topic], Viewer]) -> APIRouter:
+def stream_routes(hub: Hub, audience: Audience) -> APIRouter:
     """One endpoint per kind of topic."""
     router = APIRouter(tags=["streams"], prefix="/stream")
 
     async def stream(kind: Kind, resource_id: str, header: str | None, parameter: str | None) -> Response:
         topic = Topic(DEFAULT_TENANT, kind, resource_id)
         cursor = parse_cursor(header, parameter)
-        try:
-            snapshot = await hub.snapshot(topic)
-        except RedisError as error:
-            raise unavailable() from error
-        except UnreadableViewError as error:
-            raise unreadable(error) from error
-        if nothing_left(snapshot, cursor):
+        channel = await open_channel(hub, topic)
+        if cursor is not None and cursor == channel.cursor and channel.ended:
+            # Everything was seen and nothing will come: 204 stops an EventSource.
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
-        return EventSourceResponse(
-            viewer(topic).frames(cursor),
-            headers={"Cache-Control": "no-store, private"},
-            sep="\n",
-            ping=settings.heartbeat_interval,
-            ping_message_factory=lambda: ServerSentEvent(comment="heartbeat", sep="\n"),
-            shutdown_event=hub.shutdown,
-            shutdown_grace_period=1.0,
-        )
+        return StreamResponse(lambda outlet: audience.serve(outlet, channel, cursor), audience.shutdown)
 
-    @router.get("/workflow/{workflow_id}", response_class=EventSourceResponse)
+    @router.get("/workflow/{workflow_id}", response_class=StreamResponse)
     async def stream_workflow(
         workflow_id: PathId, last_event_id: LastEventId = None, cursor: CursorParameter = None
     ) -> Response:
         """A workflow's progress, live."""
         return await stream("workflow", workflow_id, last_event_id, cursor)
 
-    @router.get("/file/{file_id}", response_class=EventSourceResponse)
+    @router.get("/file/{file_id}", response_class=StreamResponse)
     async def stream_file(
         file_id: PathId, last_event_id: LastEventId = None, cursor: CursorParameter = None
     ) -> Response:
         """The analysis of a file, live."""
         return await stream("file", file_id, last_event_id, cursor)
 
-    @router.get("/user/{user_id}", response_class=EventSourceResponse)
+    @router.get("/user/{user_id}", response_class=StreamResponse)
     async def stream_user(
         user_id: PathId, last_event_id: LastEventId = None, cursor: CursorParameter = None
     ) -> Response:
@@ -71,6 +58,20 @@ def stream_routes(hub: Hub, settings: ApiSettings, viewer: Callable[[Topic], Vie
 
     _ = (stream_workflow, stream_file, stream_user)
     return router
+
+
+async def open_channel(hub: Hub, topic: Topic) -> Channel:
+    """The topic's channel.
+
+    Raises:
+        ProblemError: Redis did not answer and the topic is not watched here, or its view cannot be read (503).
+    """
+    try:
+        return await hub.channel(topic)
+    except RedisError as error:
+        raise unavailable() from error
+    except UnreadableViewError as error:
+        raise unreadable(error) from error
 
 
 def parse_cursor(header: str | None, parameter: str | None) -> Cursor | None:

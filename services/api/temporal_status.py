@@ -33,6 +33,11 @@ class TemporalQuery:
     def __init__(self, temporal: LazyTemporal) -> None:
         self._temporal = temporal
 
+    @property
+    def configured(self) -> bool:
+        """Whether the deployment has a Temporal at all."""
+        return self._temporal.configured
+
     async def status(self, workflow_id: str) -> TemporalAnswer | None:
         """Temporal's word on the workflow: ``unknown`` with the reason when it has none or cannot be asked.
 

@@ -16,20 +16,20 @@ from pipai_contracts.cursor import Cursor, InvalidCursorError
 from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
 from pipai_contracts.problems import FieldProblem
 from pipai_contracts.views import EventsAnswer, FeedEvent, ViewAnswer
-from services.api.hub import Hub
+from services.api.sources import TopicSource
 from services.api.streams import unavailable, unreadable
 
 After = Annotated[str, Query(description="Cursor, or a position as a number; 0 for the beginning.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many events at most.")]
 
 
-def view_routes(hub: Hub, store: ViewStore) -> APIRouter:
+def view_routes(source: TopicSource, store: ViewStore) -> APIRouter:
     """Endpoints for who wants the state, or the history, without a stream."""
     router = APIRouter(tags=["views"])
 
     async def load(topic: Topic) -> Snapshot:
         try:
-            snapshot = await hub.snapshot(topic)
+            snapshot = await source.snapshot(topic)
         except RedisError as error:
             raise unavailable() from error
         except UnreadableViewError as error:

@@ -17,12 +17,13 @@ from core.log.append import Appender
 from core.log.keys import Keys
 from core.runtime.clock import now
 from core.runtime.http import create_app
+from core.runtime.http_protocol import StreamingProtocol
 from core.runtime.redis import command_client
 from core.views.store import ViewStore
 from pipai_contracts.envelope import Envelope
 from pipai_contracts.events import AnyEvent, Progress, WorkflowProgress
 from pipai_contracts.ids import Kind, Topic
-from services.api import viewer
+from services.api import channel
 from services.api.main import build
 from services.api.settings import ApiSettings
 from services.projector.main import build as build_projector
@@ -115,7 +116,9 @@ async def serving(settings: ApiSettings) -> AsyncGenerator[Api]:
     with socket.create_server(("127.0.0.1", 0), backlog=200) as listener:
         port = int(listener.getsockname()[1])
         app = create_app(build(settings), title="api", cors_origins=settings.allowed_origins())
-        config = uvicorn.Config(app, log_config=None, ws="none", lifespan="on", timeout_graceful_shutdown=3)
+        config = uvicorn.Config(
+            app, log_config=None, ws="none", lifespan="on", timeout_graceful_shutdown=3, http=StreamingProtocol
+        )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         await wait_until(lambda: server.started or task.done(), message="the api did not start")
@@ -175,7 +178,7 @@ async def api(serve: Serve) -> AsyncIterator[Api]:
 @pytest.fixture
 def brief_farewell(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams of ended runs close after 0.2 s instead of 2 s: for tests that are about what comes, not when."""
-    monkeypatch.setattr(viewer, "_LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(channel, "LINGER_SECONDS", 0.2)
 
 
 @pytest.fixture

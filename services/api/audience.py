@@ -1,0 +1,132 @@
+"""Everybody who watches in this process: how they are let in, served, and told to go."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio
+from redis.exceptions import RedisError
+
+from core.runtime.clock import now
+from core.runtime.logs import get_logger
+from core.runtime.tasks import running
+from pipai_contracts.cursor import Cursor
+from pipai_contracts.frames import Connected, encode_data, encode_frame
+from pipai_contracts.ids import Topic
+from services.api import metrics
+from services.api.channel import Channel
+from services.api.hub import Hub
+from services.api.joining import Entry, bring, come_back, enter_with_state
+from services.api.messages import degraded_message, error_message
+from services.api.outlets import Outlet
+from services.api.settings import ApiSettings
+from services.api.temporal_status import TemporalQuery
+from services.api.viewer import Viewer
+
+_RETRY_SECONDS: Final = 1.0
+"""Until a viewer that reads again is tried again, when the store did not answer."""
+
+log = get_logger()
+
+
+class Audience:
+    """The viewers of one process."""
+
+    def __init__(self, hub: Hub, settings: ApiSettings, temporal: TemporalQuery) -> None:
+        self._hub = hub
+        self._settings = settings
+        self._temporal = temporal
+        self.shutdown = anyio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Serve while the block lasts; everybody is told of its end."""
+        async with running(self._await_shutdown()):
+            yield
+        self._dismiss()
+
+    async def _await_shutdown(self) -> None:
+        await self.shutdown.wait()
+        self._dismiss()
+
+    def _dismiss(self) -> None:
+        for viewer in self._hub.viewers:
+            viewer.end("shutdown", reconnect=True)
+
+    async def serve(self, outlet: Outlet, channel: Channel, cursor: Cursor | None) -> None:
+        """Serve a new connection: what it misses first; returns when it is live, or gone.
+
+        With ``cursor`` it gets what came after that, else the state.
+        """
+        viewer = Viewer(outlet, on_resumed=self._resumed, on_gone=self._gone)
+        viewer.enter(channel)
+        self._hub.viewers.add(viewer)
+        metrics.ACTIVE_STREAMS.labels(channel.topic.kind).inc()
+        self._ask_temporal(viewer, channel.topic)
+        try:
+            entry = Entry(cursor, resumed=True) if cursor is not None else await enter_with_state(channel)
+            viewer.write(self._connected(channel.topic, entry))
+            if self._hub.away:
+                viewer.write(degraded_message().frame)
+            await bring(viewer, channel, entry.place)
+        except RedisError:
+            viewer.write(error_message("degraded", "The event store cannot be reached; come back later.").frame)
+            viewer.cut()
+        except ValueError:
+            log.exception("stream state cannot be read", topic=channel.topic.path)
+            message = error_message("internal", "The state of this topic cannot be read.", retryable=False)
+            viewer.write(message.frame)
+            viewer.cut()
+
+    def _connected(self, topic: Topic, entry: Entry) -> bytes:
+        connected = Connected(
+            timestamp=now(),
+            kind=topic.kind,
+            id=topic.id,
+            cursor=str(entry.place),
+            resumed=entry.resumed,
+            stale=entry.stale or None,
+            heartbeat=self._settings.heartbeat_interval,
+            retry=self._settings.reconnect_interval,
+            attempts=self._settings.max_reconnect_attempts,
+        )
+        known = entry.known
+        data = encode_data(connected, view=None if known is None else known.view)
+        retry = self._settings.reconnect_interval
+        frame = encode_frame("connected", data, frame_id=str(entry.place), retry=retry)
+        return frame if known is None else frame + known.latest
+
+    def _ask_temporal(self, viewer: Viewer, topic: Topic) -> None:
+        """Have Temporal's word on a workflow brought in when it comes; ``connected`` does not wait for it."""
+        if topic.kind != "workflow" or not self._temporal.configured:
+            return
+
+        async def ask() -> None:
+            answer = await self._temporal.status(topic.id)
+            if answer is not None:
+                viewer.write(encode_frame("temporal_status", encode_data(answer)))
+
+        viewer.question = self._hub.spawn(ask())
+
+    def _resumed(self, viewer: Viewer) -> None:
+        for channel, place in viewer.places.items():
+            if place is not None:
+                viewer.places[channel] = None
+                self._hub.spawn(self._bring_back(viewer, channel, place))
+
+    async def _bring_back(self, viewer: Viewer, channel: Channel, place: Cursor) -> None:
+        while not viewer.closed:
+            try:
+                await come_back(viewer, channel, place)
+            except (RedisError, ValueError):
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return
+
+    def _gone(self, viewer: Viewer) -> None:
+        self._hub.viewers.remove(viewer)
+        for channel in viewer.places:
+            metrics.ACTIVE_STREAMS.labels(channel.topic.kind).dec()
+        if viewer.question is not None:
+            viewer.question.cancel()

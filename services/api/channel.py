@@ -1,0 +1,392 @@
+"""One watched topic of this process: how far it has been followed, and who watches it.
+
+All viewers of a topic stand at the channel's own cursor, so an event is checked once and written to all. The few that
+do not (their snapshot was newer than what this process had followed to) wait in `_ahead` until the channel has caught up.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, Literal, Protocol
+
+from redis.exceptions import RedisError
+
+from core.runtime.logs import get_logger
+from pipai_contracts.cursor import START, Cursor
+from pipai_contracts.frames import ResetReason
+from pipai_contracts.ids import Topic
+from services.api import metrics
+from services.api.known import Known
+from services.api.messages import Message, Run, degraded_message, reset_message
+from services.api.ring import MAX_EVENTS, Ring, RingSpace
+from services.api.sources import TopicSource
+
+LINGER_SECONDS: Final = 2.0
+"""How long a stream stays open after its run ended: a run that follows at once is seen without a reconnect."""
+
+_RETRY_SECONDS: Final = 1.0
+"""Until the state is asked for again after the store did not answer."""
+
+_FRESH_SECONDS: Final = 1.0
+"""How long a state serves those who join; what happened since is in the ring."""
+
+_MAX_EARLY: Final = 1_000
+"""Events that wait while the channel looks at the store."""
+
+_RUN_BYTES: Final = 64 * 1024
+"""About how much is written to a viewer at once: one that does not read is noticed in between."""
+
+_PAGE: Final = 100
+
+Doubt = Literal["began", "epoch", "lost", "recovered"]
+"""Why the channel may have missed something: the hub follows only from here; an event of another epoch came; positions
+jump, or a generation was raised; Redis was away."""
+
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+
+log = get_logger()
+
+
+class Watcher(Protocol):
+    """Who watches a channel. What it is told is written or dropped at once, never waited for."""
+
+    def tell(self, channel: "Channel", run: Run, /) -> None:
+        """These messages come next."""
+        ...
+
+    def over(self, channel: "Channel", /) -> None:
+        """The topic's run has ended a while ago."""
+        ...
+
+
+class Channel:
+    """Follows one topic for its viewers."""
+
+    __slots__ = (
+        "_ahead",
+        "_doubt",
+        "_early",
+        "_filling",
+        "_live",
+        "_looking",
+        "_opened",
+        "_over",
+        "_ring",
+        "_settling",
+        "_source",
+        "_spawn",
+        "cursor",
+        "ended",
+        "holders",
+        "known",
+        "left",
+        "topic",
+    )
+
+    def __init__(self, topic: Topic, source: TopicSource, space: RingSpace, spawn: Spawn) -> None:
+        self.topic = topic
+        self.cursor: Cursor = START
+        self.ended = False
+        self.known: Known | None = None
+        self.holders = 0
+        """How many viewers have it, those included that are not attached just now."""
+        self.left = 0.0
+        """When it was last held, by the event loop's clock."""
+        self._source = source
+        self._spawn = spawn
+        self._ring = Ring(space)
+        self._live: set[Watcher] = set()
+        self._ahead: dict[Watcher, Cursor] | None = None
+        self._early: list[Message] | None = []
+        self._doubt: Doubt | None = None
+        self._settling = False
+        self._opened = False
+        self._looking: asyncio.Future[Known] | None = None
+        self._filling: asyncio.Future[None] | None = None
+        self._over: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        self._ring.clear()
+
+    # Joining
+
+    async def open(self) -> None:
+        """Learn where the topic stands; at once when that is known.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer.
+            UnreadableViewError: what is stored is no view this build can read.
+        """
+        if self._opened:
+            return
+        known = await self.look()
+        if not self._opened:
+            self._opened = True
+            self.cursor, self.ended = known.cursor, known.ended
+            early, self._early = self._early or [], None
+            self.take(early)
+            if self._doubt is not None:
+                self.doubt(self._doubt)
+
+    async def look(self, *, fresh: bool = False) -> Known:
+        """The topic's state, not older than a second; ``fresh``: asked for after this call.
+
+        Who asks while somebody else does gets the same answer.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer.
+            UnreadableViewError: what is stored is no view this build can read.
+        """
+        clock = asyncio.get_running_loop().time
+        if not fresh and self.known is not None and clock() - self.known.loaded < _FRESH_SECONDS:
+            return self.known
+        if self._looking is None or fresh:
+            self._looking = asyncio.ensure_future(self._source.known(self.topic))
+            self._looking.add_done_callback(self._looked)
+        return await asyncio.shield(self._looking)
+
+    def _looked(self, looking: "asyncio.Future[Known]") -> None:
+        if self._looking is looking:
+            self._looking = None
+        if not looking.cancelled() and looking.exception() is None:
+            self.known = looking.result()
+
+    async def page(self, after: int) -> list[Message]:
+        """The next events beyond ``after`` of the feed; empty when it no longer has the very next one.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer.
+        """
+        epoch, upto = self.cursor
+        return await self._source.events(self.topic, epoch, after=after, upto=upto, count=_PAGE)
+
+    async def reach_back(self, after: int) -> bool:
+        """Have the ring begin earlier, so that it has what lies beyond ``after``; returns whether it has.
+
+        Of many who come back at once only one has the feed read.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer.
+        """
+        if self._before_ring() - after > MAX_EVENTS:
+            return False
+        if self._filling is None:
+            self._filling = asyncio.ensure_future(self._fill())
+            self._filling.add_done_callback(self._filled)
+        await asyncio.shield(self._filling)
+        return self.ring_after(after) is not None
+
+    async def _fill(self) -> None:
+        epoch, end = self.cursor.epoch, self._before_ring()
+        tail = await self._source.tail(self.topic, epoch, upto=end, count=MAX_EVENTS)
+        if self.cursor.epoch == epoch and self._before_ring() == end:
+            self._ring.put_before(tail)
+
+    def _filled(self, filling: "asyncio.Future[None]") -> None:
+        self._filling = None
+        if not filling.cancelled():
+            filling.exception()  # whoever waited has it
+
+    def _before_ring(self) -> int:
+        """The position before the ring's first event; where the ring is empty, the channel's own."""
+        first = self._ring.first
+        return self.cursor.pos if first is None else first - 1
+
+    def ring_after(self, pos: int) -> list[Message] | None:
+        """What this process itself still has beyond ``pos``; None when that does not reach back so far."""
+        return [] if pos == self.cursor.pos else self._ring.after(pos)
+
+    def attach(self, watcher: Watcher, place: Cursor) -> None:
+        """From now on the watcher, who has been told everything up to ``place``, is told what comes."""
+        if place == self.cursor:
+            self._live.add(watcher)
+        else:
+            self._ahead = {**(self._ahead or {}), watcher: place}
+        if self.ended:
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._tell_over, watcher)
+
+    def detach(self, watcher: Watcher) -> Cursor | None:
+        """Tell the watcher nothing more; returns how far it was told, None when it was not attached."""
+        if watcher in self._live:
+            self._live.discard(watcher)
+            return self.cursor
+        return self._ahead.pop(watcher, None) if self._ahead else None
+
+    # Following
+
+    def take(self, messages: Sequence[Message]) -> None:
+        """The next events of the change feed: told to everybody, or kept while the channel is in doubt."""
+        if self._early is not None:
+            self._early += messages
+            if len(self._early) > _MAX_EARLY:
+                self._early.clear()
+                self._doubt = self._doubt or "lost"
+            return
+        run: list[Message] = []
+        size = 0
+        for index, message in enumerate(messages):
+            place = message.cursor
+            if place is None or (place.epoch == self.cursor.epoch and place.pos <= self.cursor.pos):
+                continue
+            if not self._follows(place):
+                self._hand_out(run)
+                self.doubt("epoch" if self.cursor.epoch and place.epoch != self.cursor.epoch else "lost")
+                self.take(messages[index:])
+                return
+            if run and size > _RUN_BYTES:
+                self._hand_out(run)
+                run, size = [], 0
+            self.cursor = place
+            self._learn_end(message)
+            run.append(message)
+            size += len(message.frame)
+        self._hand_out(run)
+
+    def _follows(self, place: Cursor) -> bool:
+        epoch, pos = self.cursor
+        return (place.pos == 1 and not epoch) or (place.epoch == epoch and place.pos == pos + 1)
+
+    def _hand_out(self, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        self._ring.add(messages)
+        run = Run(messages)
+        # A copy: a viewer that cannot take more leaves while it is told.
+        watchers = tuple(self._live)
+        for watcher in watchers:
+            watcher.tell(self, run)
+        if self._ahead:
+            self._tell_those_ahead(messages)
+        metrics.DELIVERED.labels(self.topic.kind).inc(len(watchers) * len(messages))
+        if self._live and self.known is not None and not self._is_near(self.known.cursor):
+            self._refresh()
+
+    def _tell_those_ahead(self, messages: Sequence[Message]) -> None:
+        for watcher, place in list((self._ahead or {}).items()):
+            news = [message for message in messages if _is_beyond(message, place)]
+            if _is_at_least(self.cursor, place) and self._ahead is not None:
+                del self._ahead[watcher]
+                self._live.add(watcher)
+            if news:
+                watcher.tell(self, Run(news))
+        self._ahead = self._ahead or None
+
+    def _is_near(self, cursor: Cursor) -> bool:
+        return cursor.epoch == self.cursor.epoch and self.cursor.pos - cursor.pos <= MAX_EVENTS // 2
+
+    def _refresh(self) -> None:
+        """Keep a state that the ring goes on from: while Redis is away it is all there is for who joins."""
+        if self._looking is None:
+            self._looking = asyncio.ensure_future(self._source.known(self.topic))
+            self._looking.add_done_callback(self._looked)
+
+    # Doubt
+
+    def doubt(self, doubt: Doubt) -> None:
+        """Have the store looked at for what may have been missed; events wait meanwhile."""
+        self._doubt = self._doubt or doubt
+        if not self._opened:
+            return  # what opening it finds may be from before: it is looked at again then
+        if self._early is None:
+            self._early = []
+        if not self._settling:
+            self._settling = True
+            self._spawn(self._settle())
+
+    async def _settle(self) -> None:
+        doubt, told = self._doubt, False
+        while doubt is not None:
+            self._doubt = None
+            try:
+                known = await self.look(fresh=True)
+                missed = await self._missed_until(known, doubt)
+            except (RedisError, ValueError) as error:
+                if not told:
+                    log.warning("stream state cannot be read", topic=self.topic.path, error=str(error))
+                    self._tell_all(Run([degraded_message()]))
+                told = True
+                self._doubt = self._doubt or doubt
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                self._bring_to(known, missed)
+            doubt = self._doubt
+        self._settling = False
+        early, self._early = self._early or [], None
+        self.take(early)
+
+    async def _missed_until(self, known: Known, doubt: Doubt) -> list[Message] | ResetReason:
+        """The events between the channel and what is known now, or why there is no way there."""
+        epoch, pos = known.cursor.epoch, self.cursor.pos
+        lost = doubt == "lost"
+        if pos and epoch != self.cursor.epoch:
+            return "lost" if lost else "epoch"
+        if known.cursor.pos < pos:
+            return "lost" if lost else "ahead"
+        missed: list[Message] = []
+        while pos < known.cursor.pos:
+            page = await self._source.events(self.topic, epoch, after=pos, upto=known.cursor.pos, count=_PAGE)
+            if not page:
+                return "lost" if lost else "trimmed"
+            missed += page
+            pos += len(page)
+        return missed
+
+    def _bring_to(self, known: Known, missed: list[Message] | ResetReason) -> None:
+        if isinstance(missed, str):
+            self._reset(known, missed)
+            return
+        early, self._early = self._early, None
+        self.take(missed)
+        self._early = early
+        if known.cursor == self.cursor:
+            self._set_ended(ended=known.ended)
+
+    def _reset(self, known: Known, reason: ResetReason) -> None:
+        self.cursor = known.cursor
+        self._ring.clear()
+        run = Run([reset_message(known, reason)])
+        behind = [watcher for watcher, place in (self._ahead or {}).items() if not _is_at_least(place, known.cursor)]
+        for watcher in behind:
+            self.detach(watcher)
+            self._live.add(watcher)
+        self._set_ended(ended=known.ended)
+        metrics.RESETS.labels(reason).inc(len(self._live))
+        log.info("stream reset", topic=self.topic.path, reason=reason, viewers=len(self._live))
+        self._tell_all(run)
+
+    def _tell_all(self, run: Run) -> None:
+        for watcher in tuple(self._live):
+            watcher.tell(self, run)
+
+    # The end of a run
+
+    def _learn_end(self, message: Message) -> None:
+        if message.ends is not None:
+            self._set_ended(ended=message.ends)
+
+    def _set_ended(self, *, ended: bool) -> None:
+        # From the end of the run, not from the last event: what trickles in after it must not keep streams open.
+        if ended and not self.ended:
+            self._over = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._tell_all_over)
+        elif not ended and self._over is not None:
+            self._over.cancel()
+            self._over = None
+        self.ended = ended
+
+    def _tell_all_over(self) -> None:
+        self._over = None
+        for watcher in [*self._live, *(self._ahead or ())]:
+            self._tell_over(watcher)
+
+    def _tell_over(self, watcher: Watcher) -> None:
+        # A run that began and ended since has a time of its own, for everybody.
+        if self.ended and self._over is None and (watcher in self._live or watcher in (self._ahead or {})):
+            watcher.over(self)
+
+
+def _is_beyond(message: Message, place: Cursor) -> bool:
+    return message.cursor is not None and message.cursor.epoch == place.epoch and message.cursor.pos > place.pos
+
+
+def _is_at_least(place: Cursor, cursor: Cursor) -> bool:
+    return place.epoch == cursor.epoch and place.pos >= cursor.pos

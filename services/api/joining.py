@@ -1,0 +1,129 @@
+"""How a viewer joins a channel, without a gap and without a double.
+
+It is told what lies between where it stands and the channel's own cursor: from the ring when that reaches back so far,
+else from the feed, a page at a time as fast as it reads. When nothing is missing it is attached, in the same step.
+Where only the store can tell (the viewer is ahead of this process, or of another epoch) the store is asked.
+"""
+
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from pipai_contracts.cursor import Cursor
+from pipai_contracts.frames import ResetReason
+from services.api import metrics
+from services.api.channel import Channel
+from services.api.known import Known
+from services.api.messages import Run, reset_message
+from services.api.viewer import Viewer
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a viewer comes in: ``place`` is how far it counts as told, ``known`` the state it is shown.
+
+    ``resumed``: it has been told so much before. ``stale``: Redis is away, and the state is from memory.
+    """
+
+    place: Cursor
+    known: Known | None = None
+    resumed: bool = False
+    stale: bool = False
+
+
+async def enter_with_state(channel: Channel) -> Entry:
+    """Come in with the state as it is.
+
+    Raises:
+        redis.exceptions.RedisError: Redis did not answer, and memory does not go so far.
+        UnreadableViewError: what is stored is no view this build can read.
+    """
+    try:
+        known = await channel.look()
+    except RedisError:
+        known = channel.known
+        if known is None or not _reaches(channel, known.cursor):
+            raise
+        return Entry(known.cursor, known, stale=True)
+    return Entry(known.cursor, known)
+
+
+def _reaches(channel: Channel, cursor: Cursor) -> bool:
+    return cursor.epoch == channel.cursor.epoch and channel.ring_after(cursor.pos) is not None
+
+
+async def bring(viewer: Viewer, channel: Channel, place: Cursor) -> None:
+    """Tell the viewer, who stands at ``place``, what it misses, and attach it.
+
+    Raises:
+        redis.exceptions.RedisError: Redis did not answer; the viewer is not attached.
+        UnreadableViewError: the state it would have to be reset to cannot be read.
+    """
+    while not viewer.closed:
+        if not _is_behind(place, channel.cursor):
+            known = await channel.look(fresh=True)
+            if _is_behind(place, channel.cursor):
+                continue
+            reason = _unusable(place, known.cursor)
+            if reason is None:
+                viewer.attach(channel, place)
+                return
+            place = _reset(viewer, channel, known, reason)
+            continue
+        missed = channel.ring_after(place.pos)
+        if missed is not None:
+            if missed:
+                viewer.tell(channel, Run(missed))
+            viewer.attach(channel, channel.cursor)
+            return
+        if not await channel.reach_back(place.pos):
+            place = await _read_feed(viewer, channel, place)
+
+
+async def _read_feed(viewer: Viewer, channel: Channel, place: Cursor) -> Cursor:
+    """Tell the viewer a page of the feed; returns where it stands then."""
+    cursor = channel.cursor
+    page = await channel.page(place.pos)
+    if channel.cursor.epoch != cursor.epoch:
+        return place
+    if not page:
+        return _reset(viewer, channel, await channel.look(fresh=True), "trimmed")
+    viewer.tell(channel, Run(page))
+    await viewer.drained()
+    return page[-1].cursor or place
+
+
+def _is_behind(place: Cursor, cursor: Cursor) -> bool:
+    """Whether the channel itself leads from the place to its cursor, or they are the same."""
+    return (
+        place == cursor
+        or (bool(cursor.pos) and place.pos == 0)
+        or (place.epoch == cursor.epoch and place.pos <= cursor.pos)
+    )
+
+
+def _unusable(place: Cursor, cursor: Cursor) -> ResetReason | None:
+    """Why the store cannot go on from the place; None when it can."""
+    if place.pos == 0:
+        return None
+    if place.epoch != cursor.epoch:
+        return "epoch"
+    return "ahead" if place.pos > cursor.pos else None
+
+
+def _reset(viewer: Viewer, channel: Channel, known: Known, reason: ResetReason) -> Cursor:
+    metrics.RESETS.labels(reason).inc()
+    viewer.tell(channel, Run([reset_message(known, reason)]))
+    return known.cursor
+
+
+async def come_back(viewer: Viewer, channel: Channel, place: Cursor) -> None:
+    """Go on with a viewer that did not read for a while: with the state, if it missed more than the ring has.
+
+    Raises:
+        redis.exceptions.RedisError: Redis did not answer.
+        UnreadableViewError: the state cannot be read.
+    """
+    if place.epoch != channel.cursor.epoch or channel.ring_after(place.pos) is None:
+        place = _reset(viewer, channel, await channel.look(), "slow")
+    await bring(viewer, channel, place)

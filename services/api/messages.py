@@ -1,0 +1,124 @@
+"""What a topic's viewers are told, made once and shared: events, and what is said beside them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, cast
+
+from pydantic_core import from_json
+
+from core.runtime.clock import now
+from pipai_contracts.cursor import Cursor
+from pipai_contracts.frames import (
+    Disconnected,
+    DisconnectReason,
+    ErrorCode,
+    Reset,
+    ResetReason,
+    StreamError,
+    encode_data,
+    encode_frame,
+)
+from pipai_contracts.ids import Topic
+from pipai_contracts.views import TERMINAL
+from services.api.known import Known
+from services.api.pieces import Piece
+
+_RUN_EVENTS: Final = frozenset({"workflow_progress", "analysis_progress", "temporal_status"})
+
+
+class Message:
+    """One SSE message of a topic. ``cursor`` is where a viewer stands that was told it; None: where it stood before.
+
+    ``ends``: it ended the topic's run (True), began or went on with one (False), or says nothing of it (None).
+    """
+
+    __slots__ = ("_data_at", "cursor", "ends", "event", "frame")
+
+    def __init__(self, event: str, data: bytes, cursor: Cursor | None, *, ends: bool | None = None) -> None:
+        self.event = event
+        self.cursor = cursor
+        self.ends = ends
+        self.frame = encode_frame(event, data, frame_id=None if cursor is None else str(cursor))
+        self._data_at = len(self.frame) - len(data) - 2
+
+    @property
+    def data(self) -> bytes:
+        """Its JSON."""
+        return self.frame[self._data_at : -2]
+
+
+class Run:
+    """Messages of one topic that follow each other and leave together."""
+
+    __slots__ = ("_piece", "messages")
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self.messages = messages
+        self._piece: Piece | None = None
+
+    @property
+    def piece(self) -> Piece:
+        """Their bytes for who watches this topic alone and all of it."""
+        if self._piece is None:
+            self._piece = Piece(b"".join(message.frame for message in self.messages))
+        return self._piece
+
+
+def event_message(cursor: Cursor, event: str, data: bytes) -> Message:
+    """The event that stands at ``cursor`` in its feed."""
+    return Message(event, data, cursor, ends=_ends(event, data))
+
+
+def reset_message(known: Known, reason: ResetReason) -> Message:
+    """Positions jump to what is known now."""
+    data = encode_data(Reset(timestamp=now(), reason=reason, cursor=str(known.cursor)), view=known.view)
+    return Message("reset", data, known.cursor)
+
+
+def error_message(code: ErrorCode, message: str, *, retryable: bool = True) -> Message:
+    """Something is wrong, or right again, with the stream."""
+    error = StreamError(timestamp=now(), code=code, message=message, retryable=retryable)
+    return Message("error", encode_data(error), None)
+
+
+def degraded_message() -> Message:
+    """The store is away while the viewer stays."""
+    return error_message("degraded", "The event store cannot be reached; events arrive late.")
+
+
+def farewell(reason: DisconnectReason, *, reconnect: bool, retry: int | None = None) -> bytes:
+    """The frame before the end of a stream; ``retry``: milliseconds until the viewer is to come back."""
+    data = encode_data(Disconnected(timestamp=now(), reason=reason, reconnect=reconnect))
+    return encode_frame("disconnected", data, retry=retry)
+
+
+def topic_of(fields: dict[bytes, bytes]) -> Topic | None:
+    """The topic an entry of the change feed is about; None for one that raises the generation."""
+    path = fields.get(b"topic", fields.get(b"rebuilt"))
+    return None if path is None else Topic.parse(path.decode())
+
+
+def is_rebuilt(fields: dict[bytes, bytes]) -> bool:
+    """Whether the entry says that the topic's view was replaced as a whole: its positions begin anew."""
+    return b"rebuilt" in fields
+
+
+def message_of(fields: dict[bytes, bytes]) -> Message:
+    """The event in an entry of the change feed."""
+    cursor = Cursor(fields[b"epoch"].decode(), int(fields[b"pos"]))
+    return event_message(cursor, fields[b"event"].decode(), fields[b"data"])
+
+
+def total_bytes(messages: Iterable[Message]) -> int:
+    """Bytes of their frames together."""
+    return sum(len(message.frame) for message in messages)
+
+
+def _ends(event: str, data: bytes) -> bool | None:
+    if event not in _RUN_EVENTS:
+        return None
+    fields = cast("dict[str, Any]", from_json(data))
+    if fields.get("late"):
+        return None
+    if event == "temporal_status":
+        return True if fields["status"] in TERMINAL else None
+    return bool(fields["progress"] >= 100 or fields.get("canceled") or fields.get("error") is not None)  # noqa: PLR2004 - percent

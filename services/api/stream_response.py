@@ -1,0 +1,71 @@
+"""A response that is a stream of Server-Sent Events."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Final, cast
+
+import anyio
+from sse_starlette import EventSourceResponse
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from core.runtime.http_protocol import TAKE_OVER, TakeOver
+from services.api.outlets import GzipTransportOutlet, Outlet, QueueOutlet, TransportOutlet
+
+HEADERS: Final = {
+    "Cache-Control": "no-store, private",
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "X-Accel-Buffering": "no",
+}
+
+_NEVER: Final = 10**9
+"""Seconds until sse-starlette's own ping: heartbeats come from the pulse."""
+
+Serve = Callable[[Outlet], Awaitable[None]]
+"""Serves a viewer through an outlet; returns when it is live."""
+
+
+class StreamResponse(Response):
+    """Sends its head, then has the viewer served through the connection itself, or through sse-starlette."""
+
+    def __init__(self, serve: Serve, shutdown: anyio.Event, *, gzip: bool = False) -> None:
+        self._serve = serve
+        self._shutdown = shutdown
+        self._gzip = gzip
+        super().__init__(headers=_headers(gzip=gzip))
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request; returns when the viewer is live where the connection was handed over."""
+        take_over = cast("TakeOver | None", scope.get("extensions", {}).get(TAKE_OVER))
+        if take_over is None:
+            await self._serve_slowly(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        outlet = GzipTransportOutlet() if self._gzip else TransportOutlet()
+        outlet.begin(take_over(outlet))
+        await self._serve(outlet)
+
+    async def _serve_slowly(self, scope: Scope, receive: Receive, send: Send) -> None:
+        outlet = QueueOutlet(gzip=self._gzip)
+        response = EventSourceResponse(
+            self._body(outlet),
+            headers=_headers(gzip=self._gzip),
+            ping=_NEVER,
+            shutdown_event=self._shutdown,
+            shutdown_grace_period=1.0,
+        )
+        await response(scope, receive, send)
+
+    async def _body(self, outlet: QueueOutlet) -> AsyncGenerator[bytes]:
+        serving = asyncio.ensure_future(self._serve(outlet))
+        try:
+            async for part in outlet.body():
+                yield part
+        finally:
+            serving.cancel()
+            outlet.writer.gone()
+
+
+def _headers(*, gzip: bool) -> Mapping[str, str]:
+    return {**HEADERS, "Content-Encoding": "gzip", "Vary": "Accept-Encoding"} if gzip else HEADERS
