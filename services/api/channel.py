@@ -1,10 +1,12 @@
 """One watched topic of this process: how far it has been followed, and who watches it.
 
 All viewers of a topic stand at the channel's own cursor, so an event is checked once and written to all. The few that
-do not (their snapshot was newer than what this process had followed to) wait in `_ahead` until the channel has caught up.
+do not (their snapshot was newer than what this process had followed to) wait in `_ahead` until the channel has caught
+up.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Literal, Protocol
 
@@ -26,8 +28,8 @@ LINGER_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 1.0
 """Until the state is asked for again after the store did not answer."""
 
-_FRESH_SECONDS: Final = 1.0
-"""How long a state serves those who join; what happened since is in the ring."""
+_FRESH_SECONDS: Final = 0.05
+"""How long a state serves those who join while nothing happens: of a storm all but a few are answered from memory."""
 
 _MAX_EARLY: Final = 1_000
 """Events that wait while the channel looks at the store."""
@@ -129,7 +131,7 @@ class Channel:
                 self.doubt(self._doubt)
 
     async def look(self, *, fresh: bool = False) -> Known:
-        """The topic's state, not older than a second; ``fresh``: asked for after this call.
+        """The topic's state, some milliseconds old at most; ``fresh``: asked for after this call.
 
         Who asks while somebody else does gets the same answer.
 
@@ -137,9 +139,11 @@ class Channel:
             redis.exceptions.RedisError: Redis did not answer.
             UnreadableViewError: what is stored is no view this build can read.
         """
-        clock = asyncio.get_running_loop().time
-        if not fresh and self.known is not None and clock() - self.known.loaded < _FRESH_SECONDS:
-            return self.known
+        known = self.known
+        if not fresh and known is not None and known.cursor == self.cursor:
+            age = asyncio.get_running_loop().time() - known.loaded
+            if age < _FRESH_SECONDS:
+                return known
         if self._looking is None or fresh:
             self._looking = asyncio.ensure_future(self._source.known(self.topic))
             self._looking.add_done_callback(self._looked)
@@ -258,6 +262,10 @@ class Channel:
         if self._ahead:
             self._tell_those_ahead(messages)
         metrics.DELIVERED.labels(self.topic.kind).inc(len(watchers) * len(messages))
+        if log.is_enabled_for(logging.DEBUG):
+            for message in messages:
+                pos = message.cursor and message.cursor.pos
+                log.debug("stream event delivered", topic=self.topic.path, pos=pos, viewers=len(watchers))
         if self._live and self.known is not None and not self._is_near(self.known.cursor):
             self._refresh()
 

@@ -1,6 +1,6 @@
 """The streaming endpoints."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Response
 from redis.exceptions import RedisError
@@ -22,6 +22,12 @@ CursorParameter = Annotated[
 ]
 
 
+STREAM: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "Server-Sent Events until the run ends.", "content": {"text/event-stream": {}}},
+    204: {"description": "The run is over and everything was seen."},
+}
+
+
 def stream_routes(hub: Hub, audience: Audience) -> APIRouter:
     """One endpoint per kind of topic."""
     router = APIRouter(tags=["streams"], prefix="/stream")
@@ -35,21 +41,21 @@ def stream_routes(hub: Hub, audience: Audience) -> APIRouter:
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
         return StreamResponse(lambda outlet: audience.serve(outlet, channel, cursor), audience.shutdown)
 
-    @router.get("/workflow/{workflow_id}", response_class=StreamResponse)
+    @router.get("/workflow/{workflow_id}", response_class=Response, responses=STREAM)
     async def stream_workflow(
         workflow_id: PathId, last_event_id: LastEventId = None, cursor: CursorParameter = None
     ) -> Response:
         """A workflow's progress, live."""
         return await stream("workflow", workflow_id, last_event_id, cursor)
 
-    @router.get("/file/{file_id}", response_class=StreamResponse)
+    @router.get("/file/{file_id}", response_class=Response, responses=STREAM)
     async def stream_file(
         file_id: PathId, last_event_id: LastEventId = None, cursor: CursorParameter = None
     ) -> Response:
         """The analysis of a file, live."""
         return await stream("file", file_id, last_event_id, cursor)
 
-    @router.get("/user/{user_id}", response_class=StreamResponse)
+    @router.get("/user/{user_id}", response_class=Response, responses=STREAM)
     async def stream_user(
         user_id: PathId, last_event_id: LastEventId = None, cursor: CursorParameter = None
     ) -> Response:

@@ -38,11 +38,11 @@ class Viewer:
 
     # What its channels tell
 
-    def tell(self, channel: Channel, run: Run, /) -> None:
+    def tell(self, channel: Channel, run: Run, /) -> None:  # noqa: ARG002 - who watches several asks which
         """These messages come next."""
         self.outlet.write(run.piece)
 
-    def over(self, channel: Channel, /) -> None:
+    def over(self, channel: Channel, /) -> None:  # noqa: ARG002 - who watches several asks which
         """The topic's run has ended a while ago: so does the stream."""
         self.end("ended", reconnect=False)
 

@@ -5,12 +5,7 @@ import random
 from dataclasses import dataclass
 from itertools import pairwise
 
-import pytest
-
 from pipai_contracts.events import Metadata, WorkflowProgress
-from services.api import subscription
-from services.api.changes import Change
-from services.api.subscription import MAX_WAITING, Signal, Subscription
 from tests.api.conftest import Api, Producer, Serve
 from tests.api.stream import Frame
 from tests.conftest import wait_until
@@ -88,10 +83,7 @@ async def test_who_goes_and_comes_back_again_and_again_sees_every_position_once(
     assert seen == list(range(1, EVENTS + 1))
 
 
-async def test_a_viewer_that_does_not_read_gets_the_state_when_it_does(
-    serve: Serve, producer: Producer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(subscription, "MAX_WAITING", 50)
+async def test_a_viewer_that_does_not_read_gets_the_state_when_it_does(serve: Serve, producer: Producer) -> None:
     large: Metadata = {"text": "x" * 50_000}
     async with (
         serve() as api,
@@ -116,63 +108,3 @@ async def test_a_viewer_that_does_not_read_gets_the_state_when_it_does(
         assert frame.pos > before.pos if frame.event == "reset" else frame.pos == before.pos + 1
     assert frames[-1].pos == 301
     assert len(frames) < 250
-
-
-def test_what_waits_for_a_viewer_is_bounded() -> None:
-    waiting = Subscription()
-    for pos in range(1, 10 * MAX_WAITING):
-        waiting.offer(Change("e", pos, b"", None))
-        assert len(waiting._waiting) <= MAX_WAITING  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-
-def _offer(waiting: Subscription, count: int, *, first: int = 1) -> list[Change]:
-    changes = [Change("e", pos, b"", None) for pos in range(first, first + count)]
-    for change in changes:
-        waiting.offer(change)
-    return changes
-
-
-@pytest.mark.parametrize("signal", ["shutdown", "recovered", "degraded", "lost", b": a frame without position"])
-async def test_who_falls_behind_loses_changes_and_no_signal(signal: Signal | bytes) -> None:
-    waiting = Subscription()
-    _offer(waiting, 10)
-    waiting.offer(signal)
-    _offer(waiting, MAX_WAITING - 11)
-
-    newer = _offer(waiting, 3)
-
-    assert await waiting.take() == ["slow", signal, *newer]
-
-
-async def test_who_falls_behind_again_and_again_is_told_once_and_keeps_the_order_of_the_signals() -> None:
-    waiting = Subscription()
-    waiting.offer("degraded")
-    _offer(waiting, 2 * MAX_WAITING)
-    waiting.offer("recovered")
-    _offer(waiting, 3 * MAX_WAITING)
-    waiting.offer("shutdown")
-
-    items = await waiting.take()
-
-    assert [item for item in items if not isinstance(item, Change)] == ["slow", "degraded", "recovered", "shutdown"]
-
-
-async def test_signals_without_number_do_not_grow_without_bound() -> None:
-    waiting = Subscription()
-    for _ in range(3 * MAX_WAITING):
-        waiting.offer("degraded")
-    waiting.offer("shutdown")
-
-    items = await waiting.take()
-
-    assert len(items) <= MAX_WAITING
-    assert (items[0], items[-1]) == ("slow", "shutdown")
-
-
-async def test_who_falls_behind_is_told_before_anything_newer() -> None:
-    waiting = Subscription()
-    changes = [Change("e", pos, b"", None) for pos in range(MAX_WAITING + 5)]
-    for change in changes:
-        waiting.offer(change)
-    assert await waiting.take() == ["slow", *changes[MAX_WAITING:]]
-    assert await waiting.take(0) == []

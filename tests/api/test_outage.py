@@ -9,7 +9,7 @@ import pytest
 
 from pipai_contracts.events import WorkflowProgress
 from pipai_contracts.ids import Topic
-from services.api import hub
+from services.api import hub, sources
 from services.standalone.embedded import Server
 from tests.api.conftest import Api, Producer, Serve, producing, projecting
 from tests.api.fault_proxy import FaultProxy
@@ -57,7 +57,7 @@ async def test_viewers_stay_through_a_restart_of_redis_and_miss_nothing(
 
 
 async def _refused_while_away(api: Api) -> None:
-    for path in ("/stream/workflow/w", "/stream/user/u?cursor=0", "/views/workflow/w", "/events/workflow/w"):
+    for path in ("/stream/workflow/unwatched", "/stream/user/u?cursor=0", "/views/workflow/w", "/events/workflow/w"):
         answer = await api.client.get(path)
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "1"
@@ -65,6 +65,36 @@ async def _refused_while_away(api: Api) -> None:
         assert answer.json()["type"] == "/problems/store-unavailable"
     assert (await api.client.get("/readyz")).status_code == 503
     assert (await api.client.get("/livez")).status_code == 200
+
+
+async def test_who_joins_a_watched_topic_while_redis_is_away_is_served_from_memory(
+    serve: Serve, producer: Producer, proxy: FaultProxy
+) -> None:
+    await producer.progress("w", 1)
+    async with serve(redis_url=proxy.url) as api, following(api), api.watching("/stream/workflow/w") as first:
+        await first.next()
+        await first.next()
+        await producer.progress("w", 2, 3)
+        cursor = str([await first.next(), await first.next()][-1].id)
+        await proxy.cut()
+        await _told(first, "degraded")
+        async with (
+            api.watching("/stream/workflow/w") as new,
+            api.watching(f"/stream/workflow/w?cursor={cursor}") as back,
+        ):
+            connected = await new.next()
+            assert (connected.data["stale"], connected.data["resumed"]) == (True, False)
+            frames = await new.until(lambda frame: frame.event == "error")
+            assert frames[-1].data["code"] == "degraded"
+            assert (await back.next()).data["resumed"] is True
+            await _told(back, "degraded")
+            proxy.release()
+            seen = [connected.pos, *[frame.pos for frame in await new.until(lambda frame: frame.pos == 3) if frame.id]]
+            assert seen == list(range(seen[0], 4))
+            await wait_until(api.ready)
+            await producer.progress("w", 4)
+            for stream in (new, back, first):
+                assert (await stream.until(lambda frame: frame.event == "workflow_progress"))[-1].pos == 4
 
 
 async def test_what_happened_meanwhile_comes_after_recovered(
@@ -152,7 +182,7 @@ async def test_a_run_that_ended_during_the_outage_ends_the_stream(
 async def test_new_viewers_are_refused_in_time_when_redis_hangs(
     serve: Serve, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "_SNAPSHOT_SECONDS", 0.5)
+    monkeypatch.setattr(sources, "_SNAPSHOT_SECONDS", 0.5)
     async with serve(redis_url=proxy.url) as api:
         await wait_until(api.ready)
         proxy.hold()
