@@ -76,18 +76,44 @@ class ViewStore:
             redis.exceptions.RedisError: Redis did not answer.
             UnreadableViewError: what is stored is no view, or none this build can read.
         """
+        try:
+            rows, generation = await self._read_views([topic], partition)
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            raise _unreadable(topic) from error
+        snapshot = _snapshot(topic, rows[0], generation)
+        if isinstance(snapshot, UnreadableViewError):
+            raise snapshot
+        return snapshot
+
+    async def snapshots(self, topics: Sequence[Topic], partition: int) -> list[Snapshot | UnreadableViewError]:
+        """The views of some topics of one partition, all of one moment, each with its cursor or why it has none.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer.
+        """
+        try:
+            rows, generation = await self._read_views(topics, partition)
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            return [await self._try_snapshot(topic, partition) for topic in topics]
+        return [_snapshot(topic, row, generation) for topic, row in zip(topics, rows, strict=True)]
+
+    async def _try_snapshot(self, topic: Topic, partition: int) -> Snapshot | UnreadableViewError:
+        try:
+            return await self.snapshot(topic, partition)
+        except UnreadableViewError as error:
+            return error
+
+    async def _read_views(self, topics: Sequence[Topic], partition: int) -> tuple[list[list[bytes | None]], int]:
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hmget(self._keys.view(topic), "version", "pos", "first", "heard", "state")
+            for topic in topics:
+                pipe.hmget(self._keys.view(topic), "version", "pos", "first", "heard", "state")
             pipe.get(self._keys.generation(partition))
-            try:
-                row, generation = cast("tuple[list[bytes | None], bytes | None]", await pipe.execute())
-                stored = _stored(topic, row)
-                epoch = epoch_of(int(generation or 0), stored.first)
-            except (ResponseError, ValueError) as error:
-                if isinstance(error, ResponseError) and "WRONGTYPE" not in str(error):
-                    raise
-                raise UnreadableViewError(f"the stored view of {topic.name} cannot be read") from error
-        return Snapshot(Cursor(epoch, stored.pos), stored.state) if stored.version else Snapshot(START, None)
+            *rows, generation = await pipe.execute()
+        return rows, int(generation or 0)
 
     async def commit(
         self, partition: int, generation: int, updates: Sequence[Update], *, source: Source, since: StreamId
@@ -168,6 +194,20 @@ def commit_calls(updates: Sequence[Update]) -> Iterator[Sequence[Update]]:
         size += grows
     if call:
         yield call
+
+
+def _snapshot(topic: Topic, row: list[bytes | None], generation: int) -> Snapshot | UnreadableViewError:
+    try:
+        stored = _stored(topic, row)
+    except ValueError:
+        return _unreadable(topic)
+    if not stored.version:
+        return Snapshot(START, None)
+    return Snapshot(Cursor(epoch_of(generation, stored.first), stored.pos), stored.state)
+
+
+def _unreadable(topic: Topic) -> UnreadableViewError:
+    return UnreadableViewError(f"the stored view of {topic.name} cannot be read")
 
 
 def _stored(topic: Topic, row: list[bytes | None]) -> Stored:
