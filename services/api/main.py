@@ -57,7 +57,7 @@ def build(settings: ApiSettings) -> HttpService:
     router = APIRouter()
     for part in (
         health_routes(HealthCheck(redis, temporal, hub, presence, FaultFinder(redis, keys, presence))),
-        stream_routes(hub, audience),
+        stream_routes(hub, audience, settings),
         view_routes(source, store),
         demo_routes(),
     ):

@@ -31,3 +31,6 @@ class ApiSettings(HttpSettings):
             le=604_800,
         ),
     ] = 14_400
+    stream_compression: Annotated[
+        bool, Field(description="Streams are sent as gzip to who accepts it; each event is compressed once for all.")
+    ] = True

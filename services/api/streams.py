@@ -13,14 +13,16 @@ from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
 from pipai_contracts.problems import FieldProblem
 from services.api.audience import Audience
 from services.api.channel import Channel
+from services.api.compression import accepts_gzip
 from services.api.hub import Hub
+from services.api.settings import ApiSettings
 from services.api.stream_response import StreamResponse
 
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", description="Cursor to resume after.")]
 CursorParameter = Annotated[
     str | None, Query(alias="cursor", description="The same, for clients that cannot set headers.")
 ]
-
+AcceptEncoding = Annotated[str | None, Header(include_in_schema=False)]
 
 STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "Server-Sent Events until the run ends.", "content": {"text/event-stream": {}}},
@@ -28,42 +30,70 @@ STREAM: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def stream_routes(hub: Hub, audience: Audience) -> APIRouter:
+def stream_routes(hub: Hub, audience: Audience, settings: ApiSettings) -> APIRouter:
     """One endpoint per kind of topic."""
     router = APIRouter(tags=["streams"], prefix="/stream")
 
-    async def stream(kind: Kind, resource_id: str, header: str | None, parameter: str | None) -> Response:
+    async def stream(
+        kind: Kind, resource_id: str, header: str | None, parameter: str | None, encodings: str | None
+    ) -> Response:
         topic = Topic(DEFAULT_TENANT, kind, resource_id)
         cursor = parse_cursor(header, parameter)
         channel = await open_channel(hub, topic)
-        if cursor is not None and cursor == channel.cursor and channel.ended:
-            # Everything was seen and nothing will come: 204 stops an EventSource.
+        if cursor is not None and await nothing_left(channel, cursor):
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
-        return StreamResponse(lambda outlet: audience.serve(outlet, channel, cursor), audience.shutdown)
+        return StreamResponse(
+            lambda outlet: audience.serve(outlet, channel, cursor),
+            audience.shutdown,
+            gzip=settings.stream_compression and accepts_gzip(encodings),
+        )
 
     @router.get("/workflow/{workflow_id}", response_class=Response, responses=STREAM)
     async def stream_workflow(
-        workflow_id: PathId, last_event_id: LastEventId = None, cursor: CursorParameter = None
+        workflow_id: PathId,
+        last_event_id: LastEventId = None,
+        cursor: CursorParameter = None,
+        accept_encoding: AcceptEncoding = None,
     ) -> Response:
         """A workflow's progress, live."""
-        return await stream("workflow", workflow_id, last_event_id, cursor)
+        return await stream("workflow", workflow_id, last_event_id, cursor, accept_encoding)
 
     @router.get("/file/{file_id}", response_class=Response, responses=STREAM)
     async def stream_file(
-        file_id: PathId, last_event_id: LastEventId = None, cursor: CursorParameter = None
+        file_id: PathId,
+        last_event_id: LastEventId = None,
+        cursor: CursorParameter = None,
+        accept_encoding: AcceptEncoding = None,
     ) -> Response:
         """The analysis of a file, live."""
-        return await stream("file", file_id, last_event_id, cursor)
+        return await stream("file", file_id, last_event_id, cursor, accept_encoding)
 
     @router.get("/user/{user_id}", response_class=Response, responses=STREAM)
     async def stream_user(
-        user_id: PathId, last_event_id: LastEventId = None, cursor: CursorParameter = None
+        user_id: PathId,
+        last_event_id: LastEventId = None,
+        cursor: CursorParameter = None,
+        accept_encoding: AcceptEncoding = None,
     ) -> Response:
         """Everything about a user's workflows and files, and their notifications, live."""
-        return await stream("user", user_id, last_event_id, cursor)
+        return await stream("user", user_id, last_event_id, cursor, accept_encoding)
 
     _ = (stream_workflow, stream_file, stream_user)
     return router
+
+
+async def nothing_left(channel: Channel, cursor: Cursor) -> bool:
+    """Whether a viewer who comes back has seen everything and the run has ended: 204 stops its EventSource for good.
+
+    So the store is asked, which may have a run this process has not heard of; without its word the viewer is let in.
+    """
+    if cursor != channel.cursor or not channel.ended:
+        return False
+    try:
+        known = await channel.look(fresh=True)
+    except (RedisError, UnreadableViewError):
+        return False
+    return known.ended and known.cursor == cursor
 
 
 async def open_channel(hub: Hub, topic: Topic) -> Channel:
