@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic_core import to_json
 
 from pipai_contracts.events import Status
+from pipai_contracts.health import StreamHealth
 from pipai_contracts.ids import Kind
 from pipai_contracts.times import Timestamp
 from pipai_contracts.views import AnyView
@@ -78,6 +79,29 @@ class Disconnected(_Data):
     reconnect: bool
 
 
+class SystemConnected(_Data):
+    """First event of the system's stream: ``heartbeat`` in seconds, ``retry`` in milliseconds."""
+
+    heartbeat: int
+    retry: int
+    attempts: int
+
+
+class SystemStatus(_Data):
+    """How the deployment is, every few seconds on ``GET /stream/system``.
+
+    ``health`` is what ``GET /stream/health`` says. The rest is of the process that serves the stream: its open streams,
+    events per second since the last time (read from the change feed, and delivered), and ``delivery_seconds`` from
+    append to hand-over of the latest.
+    """
+
+    health: StreamHealth
+    streams: int
+    events_per_second: float
+    deliveries_per_second: float
+    delivery_seconds: float | None = None
+
+
 class TemporalAnswer(_Data):
     """What Temporal says of the workflow right now. Not part of the feed, so it has no id."""
 
@@ -90,14 +114,16 @@ class TemporalAnswer(_Data):
 
 
 def encode_data(data: _Data, view: bytes | None = None) -> bytes:
-    """JSON of a control event's data, fields nobody set left out.
+    """JSON of a control event's data, fields nobody set left out, ``view`` kept even when null.
 
-    Where the event has a view, ``view`` is its JSON, and ``"view":null`` stands for none.
+    ``view`` is the JSON of the event's view, where that is at hand as such.
     """
-    encoded = to_json({name: value for name, value in data if value is not None and name != "view"})
+    fields = dict(data)
+    kept = fields.pop("view", None)
+    encoded = to_json({name: value for name, value in fields.items() if value is not None})
     if "view" not in type(data).model_fields:
         return encoded
-    return b'%s,"view":%s}' % (encoded[:-1], view or b"null")
+    return b'%s,"view":%s}' % (encoded[:-1], view or to_json(kept))
 
 
 def wire_data(data: bytes, *, timestamp: str, run_id: str | None, late: bool = False) -> bytes:

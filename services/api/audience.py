@@ -1,7 +1,7 @@
 """Everybody who watches in this process: how they are let in, served, and told to go."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -54,14 +54,24 @@ class Audience:
         for viewer in self._hub.viewers:
             viewer.end("shutdown", reconnect=True)
 
+    def admit(self, outlet: Outlet, on_gone: Callable[[Viewer], object] = lambda _: None) -> Viewer:
+        """A viewer that watches nothing yet; ``on_gone`` is called when it has left."""
+
+        def gone(viewer: Viewer) -> None:
+            self._gone(viewer)
+            on_gone(viewer)
+
+        viewer = Viewer(outlet, on_resumed=self._resumed, on_gone=gone)
+        self._hub.viewers.add(viewer)
+        return viewer
+
     async def serve(self, outlet: Outlet, channel: Channel, cursor: Cursor | None) -> None:
         """Serve a new connection: what it misses first; returns when it is live, or gone.
 
         With ``cursor`` it gets what came after that, else the state.
         """
-        viewer = Viewer(outlet, on_resumed=self._resumed, on_gone=self._gone)
+        viewer = self.admit(outlet)
         viewer.enter(channel)
-        self._hub.viewers.add(viewer)
         metrics.ACTIVE_STREAMS.labels(channel.topic.kind).inc()
         self._ask_temporal(viewer, channel.topic)
         try:

@@ -54,6 +54,8 @@ class Hub:
         self._away: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.viewers = viewers
+        self.delivery_seconds: float | None = None
+        """From append to hand-over of the latest event."""
 
     @property
     def following(self) -> bool:
@@ -195,7 +197,8 @@ class Hub:
         metrics.CHANGES.inc(len(entries))
         appended = entries[-1][1].get(b"stream_id")
         if appended is not None:
-            metrics.DELIVERY_SECONDS.observe(max(time.time() - StreamId.parse(appended).milliseconds / 1000, 0))
+            self.delivery_seconds = max(time.time() - StreamId.parse(appended).milliseconds / 1000, 0)
+            metrics.DELIVERY_SECONDS.observe(self.delivery_seconds)
 
     def _resync(self, partition: int, position: int) -> None:
         """Go on from ``position`` and have the partition's channels look at the store."""

@@ -15,11 +15,13 @@ from services.api.demo import demo_routes
 from services.api.faults import FaultFinder
 from services.api.health import HealthCheck, health_routes
 from services.api.hub import Hub
+from services.api.metadata import metadata_routes
 from services.api.presence import Presence
 from services.api.pulse import Pulse
 from services.api.settings import ApiSettings
 from services.api.sources import TopicSource
 from services.api.streams import stream_routes
+from services.api.system import SystemFeed, system_routes
 from services.api.temporal_status import TemporalQuery
 from services.api.views import view_routes
 
@@ -54,9 +56,12 @@ def build(settings: ApiSettings) -> HttpService:
     async def ready() -> str | None:
         return None if hub.following else "the change feed is not being followed"
 
+    check = HealthCheck(redis, temporal, hub, presence, FaultFinder(redis, keys, presence))
     router = APIRouter()
     for part in (
-        health_routes(HealthCheck(redis, temporal, hub, presence, FaultFinder(redis, keys, presence))),
+        health_routes(check),
+        metadata_routes(settings),
+        system_routes(SystemFeed(check, hub, audience, settings), audience, settings),
         stream_routes(hub, audience, settings),
         view_routes(source, store),
         demo_routes(),

@@ -1,0 +1,92 @@
+"""``GET /stream/system``: live health and figures as a stream, made once for all who watch."""
+
+import asyncio
+from typing import Final
+
+from fastapi import APIRouter, Response
+from prometheus_client import REGISTRY
+
+from core.runtime.clock import now
+from pipai_contracts.frames import SystemConnected, SystemStatus, encode_data, encode_frame
+from pipai_contracts.ids import KINDS
+from services.api.audience import Audience
+from services.api.compression import accepts_gzip
+from services.api.health import HealthCheck
+from services.api.hub import Hub
+from services.api.outlets import Outlet
+from services.api.pieces import Piece
+from services.api.settings import ApiSettings
+from services.api.stream_response import StreamResponse
+from services.api.streams import STREAM, AcceptEncoding
+from services.api.viewer import Viewer
+
+_EVERY: Final = 2.0
+
+
+class SystemFeed:
+    """Tells its viewers how the deployment is, as long as there are any."""
+
+    def __init__(self, check: HealthCheck, hub: Hub, audience: Audience, settings: ApiSettings) -> None:
+        self._check = check
+        self._hub = hub
+        self._audience = audience
+        self._settings = settings
+        self._viewers: set[Viewer] = set()
+        self._telling: asyncio.Task[None] | None = None
+
+    async def serve(self, outlet: Outlet) -> None:
+        """Serve a new connection; returns when it is live."""
+        viewer = self._audience.admit(outlet, self._viewers.discard)
+        connected = SystemConnected(
+            timestamp=now(),
+            heartbeat=self._settings.heartbeat_interval,
+            retry=self._settings.reconnect_interval,
+            attempts=self._settings.max_reconnect_attempts,
+        )
+        viewer.write(encode_frame("connected", encode_data(connected), retry=self._settings.reconnect_interval))
+        self._viewers.add(viewer)
+        if self._telling is not None:
+            self._telling.cancel()  # who comes is told at once, and the others a little early
+        self._telling = self._hub.spawn(self._tell())
+
+    async def _tell(self) -> None:
+        loop = asyncio.get_running_loop()
+        read, delivered, since = *_counted(), loop.time()
+        while self._viewers:
+            health = await self._check.check()
+            (read_now, delivered_now), time = _counted(), loop.time()
+            passed = max(time - since, 0.001)
+            status = SystemStatus(
+                timestamp=now(),
+                health=health,
+                streams=len(self._hub.viewers),
+                events_per_second=round((read_now - read) / passed, 1),
+                deliveries_per_second=round((delivered_now - delivered) / passed, 1),
+                delivery_seconds=self._hub.delivery_seconds,
+            )
+            read, delivered, since = read_now, delivered_now, time
+            piece = Piece(encode_frame("system", encode_data(status)))
+            for viewer in list(self._viewers):
+                if not viewer.outlet.paused:
+                    viewer.outlet.write(piece)
+            await asyncio.sleep(_EVERY)
+
+
+def _counted() -> tuple[float, float]:
+    """Changes read and events delivered by this process so far."""
+    delivered = [REGISTRY.get_sample_value("pipai_delivered_events_total", {"kind": kind}) for kind in KINDS]
+    return REGISTRY.get_sample_value("pipai_hub_changes_total") or 0.0, sum(count or 0.0 for count in delivered)
+
+
+def system_routes(feed: SystemFeed, audience: Audience, settings: ApiSettings) -> APIRouter:
+    """The stream of the system's health."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/stream/system", response_class=Response, responses={200: STREAM[200]})
+    async def stream_system(accept_encoding: AcceptEncoding = None) -> Response:
+        """What ``GET /stream/health`` says and this process's figures, at once and then every two seconds."""
+        gzip = settings.stream_compression and accepts_gzip(accept_encoding)
+        return StreamResponse(feed.serve, audience.shutdown, gzip=gzip)
+
+    _ = stream_system
+    return router
