@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import httpx2
 import pytest
@@ -111,13 +111,13 @@ def no_temporal_of_the_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 @asynccontextmanager
-async def serving(settings: ApiSettings) -> AsyncGenerator[Api]:
-    """The api, served by uvicorn as in production."""
+async def serving(settings: ApiSettings, http: str | type[asyncio.Protocol] = StreamingProtocol) -> AsyncGenerator[Api]:
+    """The api, served by uvicorn as in production; with another `http` as by whoever starts uvicorn by hand."""
     with socket.create_server(("127.0.0.1", 0), backlog=200) as listener:
         port = int(listener.getsockname()[1])
         app = create_app(build(settings), title="api", cors_origins=settings.allowed_origins())
         config = uvicorn.Config(
-            app, log_config=None, ws="none", lifespan="on", timeout_graceful_shutdown=3, http=StreamingProtocol
+            app, log_config=None, ws="none", lifespan="on", timeout_graceful_shutdown=3, http=cast("Any", http)
         )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -149,13 +149,13 @@ async def producing(redis_url: str, key_prefix: str) -> AsyncGenerator[Producer]
         await redis.aclose()
 
 
-@pytest.fixture
-def serve(redis_url: str, key_prefix: str) -> Serve:
-    """Calls serve an api of this test; nobody projects for it."""
+@pytest.fixture(params=[StreamingProtocol, "auto"], ids=["by transport", "by sse-starlette"])
+def serve(request: pytest.FixtureRequest, redis_url: str, key_prefix: str) -> Serve:
+    """Calls serve an api of this test, streams both ways by turns; nobody projects for it."""
 
     def _serve(**overrides: Any) -> AbstractAsyncContextManager[Api]:
         values: dict[str, Any] = {"redis_url": redis_url, "key_prefix": key_prefix, "stream_block_time": 200}
-        return serving(ApiSettings(**{**values, **overrides}))
+        return serving(ApiSettings(**{**values, **overrides}), request.param)
 
     return _serve
 
