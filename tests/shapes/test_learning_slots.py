@@ -60,7 +60,7 @@ async def test_a_client_that_has_to_learn_the_slots_again_leaves_no_connection_o
     before = _connections(shape)
     client = blocking_client(shape.address, 60_000)
     await asyncio.gather(*(_read(client, n) for n in range(COMMANDS)))
-    reading = asyncio.create_task(client.xread({"no such stream": "0-0"}, block=60_000))
+    reading = asyncio.ensure_future(client.xread({"no such stream": "0-0"}, block=60_000))
     readers: dict[int, str] = {}
 
     def is_reading() -> bool:
