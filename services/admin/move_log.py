@@ -94,8 +94,8 @@ class LogMover:
         topics = _topics(source, entry)
         partition = partition_of(topics[0], self._new.partitions) if topics else source.partition % len(streams)
         stream = streams[partition]
-        # Above all that were dealt, to whichever stream: an event that makes way in its own stream would else pass one of
-        # another, and a user's list, which is in the order of the ids, would show the two the other way round.
+        # Above all that were dealt, to whichever stream: an event that makes way in its own stream would else pass one
+        # of another, and a user's list, which is in the order of the ids, would show the two the other way round.
         new_id = max(entry.stream_id, StreamId(self._newest_dealt.milliseconds, self._newest_dealt.sequence + 1))
         if new_id != entry.stream_id:
             self.ledger.ids[source.name, entry.stream_id] = new_id
