@@ -77,6 +77,17 @@ class PatientCluster(RedisCluster):
             self._lesson = None
             lesson.set_result(failure)  # none also when this one was cancelled: the next who waits learns instead
 
+    async def aclose(self) -> None:
+        """Close all connections nobody uses just now, also those of a client that has to learn the slots again.
+
+        redis-py leaves the latter open. It calls this itself, in the middle of commands that found the Cluster down:
+        connections others read from are spared, else one lost shard would cut the reads of all.
+        """
+        await super().aclose()
+        known = self.nodes_manager
+        for node in (*known.nodes_cache.values(), *known.startup_nodes.values()):
+            await node.disconnect_free_connections()
+
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command to the node that has its key; to a node named by ``target_nodes`` only once.
 

@@ -6,7 +6,7 @@ Each service adds its own in a subclass. Names are the environment variables' na
 from typing import Annotated, Literal, Self
 from urllib.parse import quote, urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.runtime.redis_address import parse_address
@@ -120,3 +120,13 @@ class HttpSettings(Settings):
     def allowed_origins(self) -> list[str]:
         """The origins of ``cors_origins``."""
         return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+
+
+def what_is_wrong(error: ValidationError) -> str:
+    """The variables that cannot be used, by their names in the environment, in one line."""
+    return "; ".join(_told(detail["loc"], detail["msg"]) for detail in error.errors())
+
+
+def _told(where: tuple[int | str, ...], what: str) -> str:
+    name = ".".join(str(part) for part in where).upper()
+    return f"{name}: {what.removeprefix('Value error, ')}" if name else what.removeprefix("Value error, ")

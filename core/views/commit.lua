@@ -4,12 +4,13 @@
 -- KEYS[1] change feed, KEYS[2] generation, KEYS[3] checkpoint hash, then per view: its key, its feed
 -- ARGV[1] generation folded under, [2] feed length, [3] change feed length, [4] TTL (s),
 --   [5] source, [6] and [7] the stream id (milliseconds, sequence) of the checkpoint the events follow,
+--   [8] number of the newest change known; 0: unknown,
 --   then per view: topic path, version folded on, version it is now, position folded on, epoch, first, heard, state,
 --   number of events,
 --   then per event: name, data, stream id
 -- Returns the number of the newest change, then per view 1 (committed) or 0 (moved on meanwhile); or, with nothing
 -- written, 'generation' when that is another by now, 'went back' when this partition's own checkpoint is older than the
--- one the events follow
+-- one the events follow, or the newest change is gone: positions it gave would be given again in the same epoch
 
 local FEED_BYTES = 16 * 1024 * 1024
 local changes, generation = KEYS[1], KEYS[2]
@@ -23,17 +24,20 @@ ms, seq = tonumber(ms), tonumber(seq)
 local since_ms, since_seq = tonumber(ARGV[6]), tonumber(ARGV[7])
 if ms < since_ms or (ms == since_ms and seq < since_seq) then return 'went back' end
 
+local newest = redis.call('XREVRANGE', changes, '+', '-', 'COUNT', 1)[1]
+newest = newest and tonumber(string.match(newest[1], '^%d+'))
+if (newest or 0) < tonumber(ARGV[8]) then return 'went back' end
+
 local outcome = {}
 for i = 1, views do
   outcome[i] = redis.call('HGET', KEYS[2 * i + 2], 'version') or ''
 end
 
-local newest = redis.call('XREVRANGE', changes, '+', '-', 'COUNT', 1)[1]
 -- A feed that began anew must not pass for the old one when it has grown as long: its numbers begin at the clock.
 local clock = redis.call('TIME')
-local change = newest and tonumber(string.match(newest[1], '^%d+')) or clock[1] * 1000000 + clock[2]
+local change = newest or clock[1] * 1000000 + clock[2]
 
-local at = 8
+local at = 9
 for i = 1, views do
   local view, feed = KEYS[2 * i + 2], KEYS[2 * i + 3]
   local path, version, version_now, pos = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])

@@ -121,8 +121,6 @@ class Failover:
 
     async def _judge(self, partition: int, history: str) -> Regression | None:
         newest = self._newest.get(partition)
-        if newest is not None and newest.overtaken:
-            return "lost"
         if partition in self._seen:
             if self._seen[partition] == history:
                 return None

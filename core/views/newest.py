@@ -7,16 +7,12 @@ from core.views.stored import Update
 
 
 class Change(NamedTuple):
-    """An entry of a change feed: its number, and the event it tells of.
-
-    ``overtaken``: a change noted before had a higher number, so the change feed went back between the two.
-    """
+    """An entry of a change feed: its number, and the event it tells of."""
 
     number: int
     topic: str
     pos: int
     stream_id: str
-    overtaken: bool = False
 
 
 class NewestChanges:
@@ -29,21 +25,12 @@ class NewestChanges:
         """The newest change of the partition; None while nothing is known."""
         return self._newest.get(partition)
 
-    def written(self, partition: int, number: int, updates: Sequence[Update], *, after: Change | None) -> None:
-        """Note a commit after which the change feed ends with ``number``; ``updates`` are those it wrote.
-
-        ``after`` is the newest change that was known when the commit was sent; others may be under way beside it.
-        """
-        changes = sum(len(update.entries) for update in updates)
-        if not changes:
-            return
-        last = next(update for update in reversed(updates) if update.entries)
+    def written(self, partition: int, number: int, updates: Sequence[Update]) -> None:
+        """Note a commit after which the change feed ends with ``number``; ``updates`` are those it wrote."""
+        last = next((update for update in reversed(updates) if update.entries), None)
         known = self._newest.get(partition)
-        overtaken = (known is not None and known.overtaken) or (after is not None and number - changes < after.number)
-        if known is None or overtaken or number > known.number:
-            self._newest[partition] = Change(
-                number, last.topic.path, last.after.pos, last.entries[-1].stream_id, overtaken=overtaken
-            )
+        if last is not None and (known is None or number > known.number):
+            self._newest[partition] = Change(number, last.topic.path, last.after.pos, last.entries[-1].stream_id)
 
     def seen(self, partition: int, change: Change) -> None:
         """Note a change that was read."""

@@ -131,7 +131,8 @@ class ViewStore:
         keys = self._keys
         script_keys = [keys.changes(partition), keys.generation(partition), keys.checkpoint(partition)]
         arguments: list[str | int | bytes] = [generation, self._feed_length, CHANGES_LENGTH, self._ttl]
-        arguments += [source.name, *since]
+        newest_known = self.newest.get(partition)
+        arguments += [source.name, *since, newest_known.number if newest_known else 0]
         sizes: list[int] = []
         for update in updates:
             after = update.after
@@ -151,13 +152,12 @@ class ViewStore:
             ]
             for entry in update.entries:
                 arguments += [entry.event, entry.data, entry.stream_id]
-        newest_known = self.newest.get(partition)
         outcome = cast("list[int] | bytes", await self._commit(keys=script_keys, args=arguments))
         if isinstance(outcome, bytes):
             error = GenerationChangedError if outcome == b"generation" else ViewsWentBackError
             raise error(f"view partition {partition}")
         newest, *written = outcome
-        self.newest.written(partition, newest, list(compress(updates, written)), after=newest_known)
+        self.newest.written(partition, newest, list(compress(updates, written)))
         return [size if one else 0 for size, one in zip(sizes, written, strict=True)]
 
     async def generation(self, partition: int) -> int:

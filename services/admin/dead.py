@@ -98,13 +98,16 @@ DEAD: Final = Command(
 async def _list(deployment: Deployment, chosen: Namespace) -> int:
     letters, wanted = Letters(deployment.redis, deployment.keys), _filter_of(chosen)
     after, left = None, _NO_LIMIT if chosen.all else chosen.limit
+    shown = 0
     while left:
         page = await letters.page(wanted, after=after, limit=min(left, _PAGE))
         if after is None and not chosen.json:
             sys.stdout.write(_row("LETTER", "PARKED", "TRIED", "TYPE", "TOPIC", "ERROR"))
         sys.stdout.writelines(_line_of(letter, as_json=chosen.json) for letter in page.letters)
-        after, left = page.next, left - len(page.letters)
+        after, left, shown = page.next, left - len(page.letters), shown + len(page.letters)
         if after is None:
+            if not shown:
+                sys.stderr.write("no dead letter is like that\n" if wanted != LetterFilter() else "no dead letters\n")
             return DONE
     rest = await letters.page(wanted, after=after, limit=1)
     if rest.letters or rest.next:

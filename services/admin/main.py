@@ -11,14 +11,16 @@ from redis.exceptions import RedisError
 
 from core.log.errors import LogError
 from core.log.keys import Keys
-from core.log.layout import load_layout, require_same
+from core.log.layout import Layout, load_layout, require_same
 from core.runtime.redis import command_client, safe_address
-from core.runtime.settings import Settings
+from core.runtime.settings import Settings, what_is_wrong
 from services.admin.command import REFUSED, Command, Deployment, RefusedError
 from services.admin.dead import DEAD
 from services.admin.rebuild import REBUILD
 from services.admin.repartition import REPARTITION
 from services.admin.verify import VERIFY
+
+PROGRAM: Final = "pipai-admin"
 
 COMMANDS: Final[tuple[Command, ...]] = (
     DEAD,
@@ -28,12 +30,12 @@ COMMANDS: Final[tuple[Command, ...]] = (
 )
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str], program: str = PROGRAM) -> int:
     """Carry out one command and return its exit code: 0 done, 1 something was found, 2 refused.
 
-    docs/guides/operations.md has them by command.
+    docs/guides/operations.md has them by command. ``program`` is how this was called: refusals name commands to type.
     """
-    parser = argparse.ArgumentParser(prog="pipai-admin", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program, description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True)
     for command in COMMANDS:
         command.add_arguments(subparsers.add_parser(command.name, help=command.help, description=command.help))
@@ -41,10 +43,13 @@ def main(arguments: Sequence[str]) -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{what_is_wrong(error)}\n")
         return REFUSED
     command = next(command for command in COMMANDS if command.name == chosen.command)
-    return asyncio.run(_carry_out(command, settings, chosen))
+    code, refusal = asyncio.run(_carry_out(command, settings, chosen))
+    if refusal:
+        sys.stderr.write(f"{refusal.replace(PROGRAM, program)}\n")
+    return code
 
 
 def run() -> int:
@@ -52,21 +57,28 @@ def run() -> int:
     return main(sys.argv[1:])
 
 
-async def _carry_out(command: Command, settings: Settings, chosen: argparse.Namespace) -> int:
+async def _carry_out(command: Command, settings: Settings, chosen: argparse.Namespace) -> tuple[int, str]:
+    """The exit code, and why it was refused."""
     redis = command_client(settings.redis_address())
-    deployment = Deployment(settings, redis, Keys(settings.key_prefix, settings.stream_partitions))
     try:
+        layout = await load_layout(redis, Keys(settings.key_prefix))
+        deployment = Deployment(settings, redis, Keys(settings.key_prefix, _partitions(settings, layout)))
         if not command.guarded:
-            return await command.carry_out(deployment, chosen)
-        require_same(await load_layout(redis, deployment.keys), deployment.keys)
+            return await command.carry_out(deployment, chosen), ""
+        require_same(layout, deployment.keys)
         code = await command.carry_out(deployment, chosen)
         # A repartition that began meanwhile takes the keys away: what was found says nothing then.
         require_same(await load_layout(redis, deployment.keys), deployment.keys)
-        return code  # noqa: TRY300 - the errors of all of it are told alike
+        return code, ""  # noqa: TRY300 - the errors of all of it are told alike
     except RefusedError as error:
-        sys.stderr.write(f"{error}\n")
+        return REFUSED, str(error)
     except (RedisError, LogError) as error:
-        sys.stderr.write(f"{safe_address(settings.redis_address())}: {error}\n")
+        return REFUSED, f"{safe_address(settings.redis_address())}: {error}"
     finally:
         await redis.aclose()
-    return REFUSED
+
+
+def _partitions(settings: Settings, layout: Layout | None) -> int:
+    """The deployment's own number unless STREAM_PARTITIONS names one: who looks at a deployment need not know it."""
+    named = "stream_partitions" in settings.model_fields_set
+    return settings.stream_partitions if named or layout is None else layout.partitions

@@ -57,6 +57,7 @@ class LogMover:
         self._new = new
         self._progress = progress
         self._log = LogReader(redis, old)
+        self._newest_dealt = BEGINNING
         self.ledger = Ledger()
 
     async def copy(self) -> None:
@@ -73,6 +74,7 @@ class LogMover:
         olds = [self._old.source(name, partition) for partition in range(self._old.partitions)]
         streams = [_Stream(self._new.source(name, partition)) for partition in range(self._new.partitions)]
         continuity = {source: Continuity() for source in olds}
+        self._newest_dealt = BEGINNING
         async for logged in self._log.read_together(dict.fromkeys(olds)):
             if not continuity[logged.source].follows(logged.entry):
                 _note_hole(streams)
@@ -92,7 +94,9 @@ class LogMover:
         topics = _topics(source, entry)
         partition = partition_of(topics[0], self._new.partitions) if topics else source.partition % len(streams)
         stream = streams[partition]
-        new_id = max(entry.stream_id, StreamId(stream.newest.milliseconds, stream.newest.sequence + 1))
+        # Above all that were dealt, to whichever stream: an event that makes way in its own stream would else pass one
+        # of another, and a user's list, which is in the order of the ids, would show the two the other way round.
+        new_id = max(entry.stream_id, StreamId(self._newest_dealt.milliseconds, self._newest_dealt.sequence + 1))
         if new_id != entry.stream_id:
             self.ledger.ids[source.name, entry.stream_id] = new_id
         fields = dict(entry.fields)
@@ -100,7 +104,7 @@ class LogMover:
             stream.offset += 2 if stream.jump else 1
             stream.jump = False
             fields[b"offset"] = str(stream.offset).encode()
-        stream.newest = new_id
+        self._newest_dealt = stream.newest = new_id
         stream.page.append((new_id, fields))
         if parked:
             stream.parked.append(new_id)

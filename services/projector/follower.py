@@ -207,6 +207,7 @@ class Follower:
             metrics.PROJECTED.labels(self.source.name).inc(len(stretch.entries))
             metrics.BATCH_SECONDS.labels(self.source.name).observe(time.perf_counter() - began)
         except Exception as error:
+            self._went_back = self._went_back or isinstance(error, ViewsWentBackError)
             log.warning("stream batch not projected", stream=self.source.key, error=str(error))
             self._start_over()
             raise
@@ -223,9 +224,6 @@ class Follower:
         """Move the checkpoint, if Redis still has what it stands for."""
         try:
             await self._checkpoints.advance(self.source, reached, since=since, known=self._projection.known())
-        except ViewsWentBackError:
-            self._went_back = True
-            raise
         except GenerationChangedError:
             self._projection.forget_generations()
             raise

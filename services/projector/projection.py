@@ -244,6 +244,7 @@ class Projection:
             outcome = await self._store.commit(partition, generation, updates, source=stretch.source, since=since)
         except GenerationChangedError:
             self._generations.pop(partition, None)
+            self._store.newest.forget(partition)  # else what was lost would be told a second time
             self.forget()
             return set(topics_in(stretch.records))
         except (ResponseError, ValueError):  # of a key that is none of ours; ValueError: of its content

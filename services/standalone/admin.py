@@ -9,11 +9,15 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from core.runtime.settings import what_is_wrong
 from services.admin.main import main
 from services.standalone.embedded import EmbeddedError, redis_server
 from services.standalone.plan import external_redis
 from services.standalone.settings import StandaloneSettings
 from services.standalone.state import AlreadyRunningError, is_running, only_one, read_state
+
+PROGRAM: Final = "./run pipai-admin"
+"""What a person here types; the bare name would not be found, or look for another Redis."""
 
 _USAGE: Final = 2
 
@@ -27,13 +31,16 @@ def admin(folder: Path, arguments: Sequence[str]) -> int:
     try:
         settings = StandaloneSettings()
         if external_redis(settings) is not None or not (folder / "redis").is_dir():
-            return main(arguments)
+            return main(arguments, PROGRAM)
         with _redis_here(settings, folder) as address:
             os.environ["REDIS_URL"] = address
-            return main(arguments)
-    except (ValidationError, AlreadyRunningError, EmbeddedError) as error:
-        sys.stderr.write(f"{error}\n")
-        return _USAGE
+            return main(arguments, PROGRAM)
+    except ValidationError as error:
+        problem = what_is_wrong(error)
+    except (AlreadyRunningError, EmbeddedError) as error:
+        problem = str(error)
+    sys.stderr.write(f"{problem}\n")
+    return _USAGE
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from typing import Final
 from pydantic import ValidationError
 
 from core.log.fitness import why_unfit
+from core.runtime.settings import what_is_wrong
+from services.standalone.admin import PROGRAM
 from services.standalone.child import Child, State
 from services.standalone.embedded import EmbeddedError
 from services.standalone.output import Output
@@ -38,7 +40,7 @@ def up(projectors: int) -> int:
             plan = make_plan(settings, FOLDER, projectors)
             return asyncio.run(_serve(settings, plan, began))
     except ValidationError as error:
-        problem = "; ".join(_told(detail["loc"], detail["msg"]) for detail in error.errors())
+        problem = what_is_wrong(error)
     except (AlreadyRunningError, EmbeddedError) as error:
         problem = str(error)
     sys.stderr.write(f"{problem}\n")
@@ -79,7 +81,7 @@ async def _serve(settings: StandaloneSettings, plan: Plan, began: float) -> int:
     finally:
         output.close()
     if supervisor.refused is not None:
-        sys.stderr.write(f"{supervisor.refused.replace('pipai-admin', './run pipai-admin')}\n")
+        sys.stderr.write(f"{supervisor.refused.replace('pipai-admin', PROGRAM)}\n")
         return USAGE
     return 0
 
@@ -93,8 +95,3 @@ def _table(plan: Plan, children: list[Child], seconds: float) -> str:
     if dead:
         head += f"; not running: {', '.join(dead)} (./run logs {dead[0]})"
     return "\n".join(["", head, "", *rows, ""])
-
-
-def _told(where: tuple[int | str, ...], what: str) -> str:
-    name = ".".join(str(part) for part in where).upper()
-    return f"{name}: {what.removeprefix('Value error, ')}" if name else what.removeprefix("Value error, ")

@@ -85,6 +85,13 @@ async def test_list_has_what_fits_the_filter(dead: Operator) -> None:
     assert await _listed(dead, "--after", "2020-01-01T00:00:00Z", "--limit", "2") == ["1-0", "2-0"]
 
 
+async def test_list_says_when_there_is_none(dead: Operator) -> None:
+    """A table without rows leaves open whether it looked in the right place."""
+    ran = await dead("list")
+    assert (ran.code, len(ran.out.splitlines()), ran.err) == (0, 1, "no dead letters\n")
+    assert (await dead("list", "--type", "notification")).err == "no dead letter is like that\n"
+
+
 @pytest.mark.usefixtures("dead_end")
 async def test_list_says_when_there_is_more(dead: Operator) -> None:
     assert "the first 4; --limit or --all shows more" in (await dead("list", "--limit", "4")).err

@@ -1,5 +1,6 @@
 """A service with another number of partitions than its deployment's says so and does not work."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from core.log.append import Appender
 from core.log.keys import Keys
 from core.log.layout import Layout, LayoutError, change_layout, check_layout, load_layout
 from core.runtime.redis import command_client
+from services.admin.main import main
 from services.api.main import build as build_api
 from services.api.settings import ApiSettings
 from services.ingest.main import build as build_ingest
@@ -21,6 +23,7 @@ from services.projector.settings import ProjectorSettings
 from services.standalone.embedded import Server, redis_server
 from services.worker.publisher import Publisher
 from tests.conftest import wait_until
+from tests.core.dead_letters import DeadEnd
 from tests.core.telling import step
 
 Start = Callable[[dict[str, Any]], AbstractAsyncContextManager[Any]]
@@ -149,3 +152,33 @@ async def test_the_layout_is_kept_through_a_flushall(own_redis: Server) -> None:
             return await load_layout(redis, keys) == Layout(2)
 
         await wait_until(kept, message="the layout was not written down again")
+
+
+async def test_the_admin_takes_the_number_of_the_deployment_unless_one_is_named(
+    redis: Redis,
+    redis_url: str,
+    key_prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its refusal names the way to another number, which nobody wants who only came to look."""
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("KEY_PREFIX", key_prefix)
+    monkeypatch.delenv("STREAM_PARTITIONS", raising=False)
+    keys = Keys(key_prefix, 4)
+    await DeadEnd(redis, keys, keys.source("workflow:progress", 3)).park(1)
+    assert await asyncio.to_thread(main, ["dead", "list"]) == 0
+    assert "workflow:progress:3/1-0" in capsys.readouterr().out
+    monkeypatch.setenv("STREAM_PARTITIONS", "1")
+    assert await asyncio.to_thread(main, ["verify"], "./run pipai-admin") == 2
+    assert "run: ./run pipai-admin repartition --to 1 --yes" in capsys.readouterr().err
+
+
+async def test_the_admin_names_the_variable_that_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STREAM_PARTITIONS", "four")
+    assert await asyncio.to_thread(main, ["verify"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "STREAM_PARTITIONS: Input should be a valid integer, unable to parse string as an integer"
+    ]

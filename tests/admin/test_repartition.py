@@ -160,9 +160,29 @@ async def test_events_of_one_moment_all_stay(redis_url: str, key_prefix: str, ad
             assert event[b"topic"].decode() == topic.name, "the feed says where the event stands now"
 
 
-def _of_partition(partition: int) -> str:
+async def test_runs_of_one_moment_keep_their_order_where_some_partitions_become_one(
+    redis_url: str, key_prefix: str, admin: Admin
+) -> None:
+    """Three in one new partition must not push each other past the one that goes to another."""
+    async with at_work(redis_url, key_prefix, 4) as deployment:
+        for partition, numbers in ((0, (0, 1)), (1, (2,)), (2, (0, 1))):
+            source = deployment.source(partition=partition)
+            for number in numbers:
+                newest = await deployment.redis.incr(source.offset)
+                envelope = step(1, of=_of_partition(partition, number)).by("ada")
+                fields = _fields(envelope, f"{partition}-{number}", newest)
+                await deployment.redis.xadd(source.key, fields, id=f"9999999999999-{number}")
+    before = await _shown(redis_url, key_prefix, 4)
+    assert await admin("repartition", "--to", "2", "--yes", partitions=4) == 0
+    assert await admin("verify", partitions=2) == 0
+    after = await _shown(redis_url, key_prefix, 2)
+    assert {topic: view for topic, (view, _, _) in after.items()} == {t: view for t, (view, _, _) in before.items()}
+
+
+def _of_partition(partition: int, place: int = 0) -> str:
     names = (f"same {number}" for number in range(1000))
-    return next(name for name in names if partition_of(Topic("default", "workflow", name), 4) == partition)
+    mine = [name for name in names if partition_of(Topic("default", "workflow", name), 4) == partition]
+    return mine[place]
 
 
 def _fields(told: Any, event_id: str, offset: int) -> dict[Any, Any]:

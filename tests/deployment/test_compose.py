@@ -64,6 +64,14 @@ def test_prometheus_scrapes_the_metrics_port_of_every_service() -> None:
     assert scraped == {(name, int(environment(service)["METRICS_PORT"])) for name, service in own_services().items()}
 
 
+@every_own_service
+def test_how_many_partitions_there_are_is_said_once_for_all_containers(name: str) -> None:
+    """In the file `.env`, as the README has it: a service with another number than the others does not start."""
+    service = own_services()[name]
+    assert service["env_file"] == [{"path": ".env", "required": False}]
+    assert "STREAM_PARTITIONS" not in environment(service)
+
+
 def test_the_projector_can_run_several_times() -> None:
     """A name or a published port is one container's alone; Prometheus asks the name server for all of them."""
     assert {"container_name", "hostname", "ports"}.isdisjoint(services()["projector"])

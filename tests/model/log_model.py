@@ -36,8 +36,9 @@ Rule = Literal[
 """
 What the system rests on. idempotency: append knows repeats. continuity: a batch must follow the checkpoint without a
 hole. heard: a view skips what it has taken in. version: a commit needs the view it was folded on. went back: commit
-and checkpoint refuse a partition that is older than what they follow. generation: a commit needs the generation it
-was folded under. look again before telling: entries behind a rival's checkpoint may be trimmed, and are not lost.
+and checkpoint refuse a partition that is older than what they follow, a commit also one that lacks the newest
+change. generation: a commit needs the generation it was folded under. look again before telling: entries behind a
+rival's checkpoint may be trimmed, and are not lost.
 fold all again: what a view in memory has heard counts for nothing under another generation, or when one goes on from
 the stored checkpoint. generation before views: it is known before they are loaded, else one that has all there is to
 fold, and is lost right after, passes for stored. checkpoint knows its commit: it moves under the same generation, over
@@ -140,13 +141,14 @@ class RedisModel:
         return {topic: self.kept.views.get(topic, unheard_of(topic)) for topic in topics}
 
     def commit(
-        self, generation: int, updates: Sequence[Update], source: str, since: StreamId
+        self, generation: int, updates: Sequence[Update], source: str, since: StreamId, newest: int | None
     ) -> list[bool] | Literal["generation", "went back"]:
         """What commit.lua does."""
         kept = self.kept
         if kept.generation != generation and self.without != "generation":
             return "generation"
-        if self._is_older(source, since):
+        lacks_newest = len(kept.changes) < (newest or 0) and self.without != "went back"
+        if lacks_newest or self._is_older(source, since):
             return "went back"
         outcome: list[bool] = []
         for update in updates:

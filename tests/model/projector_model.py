@@ -214,15 +214,16 @@ class ProjectorModel:
         """Commit a view; returns its topic when it is to be folded again."""
         if self._generation is None:
             self._generation = self._redis.kept.generation
-        outcome = self._redis.commit(self._generation, [update], source, since)
+        outcome = self._redis.commit(self._generation, [update], source, since, self._newest)
         if outcome == "went back":
+            self._went_back = True
             raise WentBackError
         if outcome == [True]:
             self._newest = len(self._redis.kept.changes)
             self._views[update.topic] = update.after
             return set()
         if outcome == "generation":
-            self._generation = None
+            self._generation = self._newest = None
             self._views.clear()
         if self._redis.without != "retry from what is stored":
             self._views.pop(update.topic, None)

@@ -1,7 +1,7 @@
 """What a projector remembers may be of a Redis that is no more, or behind a rival: nothing may rest on it."""
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -129,3 +129,36 @@ async def test_what_a_rival_committed_is_not_believed_once_redis_has_lost_it(
 
     assert not failovers
     assert await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys) == 2
+
+
+async def test_no_position_is_given_a_second_time_by_a_source_whose_own_checkpoint_was_not_lost(
+    deployment: Deployment,
+) -> None:
+    """A viewer that comes back just then would not be told: its cursor still fits, and stands for another event."""
+    workflows, files = await deployment.followers(deployment.source(), deployment.source("analysis:progress"))
+    await deployment.publish(step(10).by("ada"), analysis(10).by("ada"))
+    await workflows.catch_up()
+    await files.catch_up()
+    before = await deployment.remember(*_views_slot(deployment, WORKFLOW, ADA))
+    await deployment.publish(step(20).by("ada"))
+    await workflows.catch_up()
+    given = await _positions(deployment)
+    await deployment.go_back(before)
+
+    await deployment.publish(analysis(20).by("ada"))
+    with suppress(CommitError):
+        await files.catch_up()
+    await files.catch_up()
+
+    again = await _positions(deployment)
+    assert {place for place in given.keys() & again.keys() if given[place] != again[place]} == set()
+    assert await deployment.raised() == [1]
+    await workflows.catch_up()
+    assert await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys) == 3
+
+
+async def _positions(deployment: Deployment) -> dict[tuple[bytes, ...], bytes]:
+    """What stands at each cursor of each topic, as the change feed has it."""
+    entries = cast("list[Any]", await deployment.redis.xrange(deployment.keys.changes(0)))
+    places = (b"topic", b"epoch", b"pos")
+    return {tuple(fields[name] for name in places): fields[b"data"] for _, fields in entries if b"pos" in fields}

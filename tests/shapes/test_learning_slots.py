@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError  # noqa: A004
 
-from core.runtime.redis import command_client
+from core.runtime.redis import blocking_client, command_client
 from tests.conftest import wait_until
 from tests.shapes.servers import Shape
 
@@ -50,3 +50,39 @@ async def test_commands_do_not_suffer_when_another_that_waits_for_the_slots_is_c
 
     assert commands.pop(cancelled).cancelled()
     assert [command.result() for command in commands] == [None] * (COMMANDS - 1)
+
+
+async def test_a_client_that_has_to_learn_the_slots_again_leaves_no_connection_open_when_it_is_closed(
+    start_once: Callable[[str], Shape],
+) -> None:
+    """redis-py closes nothing then, so a client that is closed during a failover would leave connections behind."""
+    shape = start_once("Cluster")
+    before = _connections(shape)
+    client = blocking_client(shape.address, 60_000)
+    await asyncio.gather(*(_read(client, n) for n in range(COMMANDS)))
+    reading = asyncio.ensure_future(client.xread({"no such stream": "0-0"}, block=60_000))
+    readers: dict[int, str] = {}
+
+    def is_reading() -> bool:
+        readers.update(_readers(shape))
+        return bool(readers)
+
+    await wait_until(is_reading)
+    for port, reader in readers.items():
+        shape.ask(port, "CLIENT", "KILL", "ID", reader)
+    with pytest.raises(ConnectionError):
+        await reading
+    assert _connections(shape) > before
+    await client.aclose()
+
+    await wait_until(lambda: _connections(shape) == before, message="connections are still open")
+
+
+def _connections(shape: Shape) -> int:
+    return sum(int(shape.ask(port, "INFO", "clients")["connected_clients"]) for port in shape.nodes)
+
+
+def _readers(shape: Shape) -> dict[int, str]:
+    """By port the id of the client that waits for a stream there."""
+    told = {port: shape.ask(port, "CLIENT LIST") for port in shape.nodes}
+    return {port: one["id"] for port, clients in told.items() for one in clients if one["cmd"] == "xread"}

@@ -32,6 +32,12 @@ async def test_up_says_it_once_and_ends_and_the_stopped_system_can_be_repartitio
     assert moved.returncode == 0, moved.stderr
     assert "set STREAM_PARTITIONS=2 everywhere, and start" in moved.stdout
 
+    verified = await asyncio.to_thread(run, tmp_path, "pipai-admin", "verify")
+    assert verified.returncode == 0, "who looks does not have to name the number"
+    refused = await asyncio.to_thread(run, tmp_path, "pipai-admin", "verify", STREAM_PARTITIONS="1")
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("run: ./run pipai-admin repartition --to 1 --yes\n")
+
 
 @pytest.mark.parametrize("service", ["ingest", "api", "projector", "worker"])
 async def test_a_service_says_it_in_one_line_and_ends_as_a_wrong_setting_does(
