@@ -79,7 +79,8 @@ class Asked(NamedTuple):
     """Whether the client takes the stream compressed."""
 
 
-async def read_asked(
+async def read_asked(  # noqa: PLR0913 - one for each parameter
+    *,
     last_event_id: LastEventId = None,
     cursor: CursorParameter = None,
     start: FromParameter = None,
