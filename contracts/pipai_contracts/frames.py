@@ -5,7 +5,7 @@ Progress events have the names and data of `pipai_contracts.events`, with what `
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 from pydantic_core import to_json
 
 from pipai_contracts.events import EventType, Status
@@ -84,13 +84,19 @@ class Position(_Data):
 
 
 class BatchedEvent(BaseModel):
-    """One of the events in the array that is the data of a ``batch``."""
+    """One of the events of a batch, with the name, id and data it would have had as a message of its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     event: EventType
     id: str
     data: dict[str, Any]
+
+
+class Batch(RootModel[tuple[BatchedEvent, ...]]):
+    """Several events in one message, in their order; its id is that of the last."""
+
+    model_config = ConfigDict(frozen=True)
 
 
 class StreamError(_Data):

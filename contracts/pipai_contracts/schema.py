@@ -49,7 +49,7 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     frames.Connected,
     frames.Reset,
     frames.Position,
-    frames.BatchedEvent,
+    frames.Batch,
     frames.StreamError,
     frames.Disconnected,
     frames.SystemStatus,
