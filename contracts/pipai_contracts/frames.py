@@ -3,12 +3,12 @@
 Progress events have the names and data of `pipai_contracts.events`, with what `wire_data` adds.
 """
 
-from typing import Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 from pydantic_core import to_json
 
-from pipai_contracts.events import Status
+from pipai_contracts.events import EventType, Status
 from pipai_contracts.health import StreamHealth
 from pipai_contracts.ids import Kind
 from pipai_contracts.times import Timestamp
@@ -31,16 +31,29 @@ class _Data(BaseModel):
     timestamp: Timestamp
 
 
+_OnlyIfSet: Final = Field(exclude_if=lambda value: value is None)
+Milliseconds = Annotated[int, Field(ge=0, le=60_000)]
+
+
 class Shaping(BaseModel):
-    """What the viewer asked to have changed about its stream; empty when it gets every event as it is."""
+    """What the viewer asked to have changed about its stream; empty when it gets every event as it is.
+
+    ``throttle_ms``: of progress only the latest, this often. ``batch_ms``: events of so long together in one message.
+    ``types``: events of no other type.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    throttle_ms: Annotated[Milliseconds | None, _OnlyIfSet] = None
+    batch_ms: Annotated[Milliseconds | None, _OnlyIfSet] = None
+    types: Annotated[tuple[EventType, ...] | None, _OnlyIfSet] = None
 
 
 class Connected(_Data):
     """First event of a stream: ``heartbeat`` in seconds, ``retry`` in milliseconds, ``attempts`` to make.
 
-    ``resumed``: the stream goes on after ``cursor`` with the events missed since; there is no view then.
+    ``resumed``: the viewer came with a cursor, and the stream goes on after it with the events missed since. There is
+    no view then, nor when the viewer asked to begin at an event.
     ``stale``: Redis is away, and the view is the newest this process knows.
     """
 
@@ -62,6 +75,28 @@ class Reset(_Data):
     reason: ResetReason
     cursor: str
     view: AnyView | None = None
+
+
+class Position(_Data):
+    """Nothing up to ``cursor``, which is this message's id too, is still to come: the rest was filtered out."""
+
+    cursor: str
+
+
+class BatchedEvent(BaseModel):
+    """One of the events of a batch, with the name, id and data it would have had as a message of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    event: EventType
+    id: str
+    data: dict[str, Any]
+
+
+class Batch(RootModel[tuple[BatchedEvent, ...]]):
+    """Several events in one message, in their order; its id is that of the last."""
+
+    model_config = ConfigDict(frozen=True)
 
 
 class StreamError(_Data):

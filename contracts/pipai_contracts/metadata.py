@@ -25,6 +25,8 @@ _EVENTS: Final[dict[str, type[BaseModel]]] = {
 _CONTROL: Final[dict[str, type[BaseModel]]] = {
     "connected": frames.Connected,
     "reset": frames.Reset,
+    "position": frames.Position,
+    "batch": frames.Batch,
     "error": frames.StreamError,
     "disconnected": frames.Disconnected,
     "system": frames.SystemStatus,

@@ -48,6 +48,8 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     views.EventsAnswer,
     frames.Connected,
     frames.Reset,
+    frames.Position,
+    frames.Batch,
     frames.StreamError,
     frames.Disconnected,
     frames.SystemStatus,

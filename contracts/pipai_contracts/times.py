@@ -40,7 +40,7 @@ def normalize_time(value: object) -> str:
     # Python would take all of ISO 8601: weeks, days without a time, offsets with seconds.
     if isinstance(value, str) and _RFC_3339.fullmatch(value):
         with suppress(ValueError, OverflowError):
-            return format_time(datetime.fromisoformat(value))
+            return format_time(datetime.fromisoformat(value.upper()))
     raise ValueError("must be an RFC 3339 time with an offset, like 2025-01-01T00:00:00Z")
 
 

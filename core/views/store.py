@@ -34,11 +34,12 @@ MAX_COMMIT_BYTES: Final = 4 * 1024 * 1024
 
 
 class FeedItem(NamedTuple):
-    """A feed entry read back, with its position."""
+    """A feed entry read back, with its position; ``appended`` to the log in this millisecond since 1970."""
 
     pos: int
     event: str
     data: bytes
+    appended: int
 
 
 class ViewStore:
@@ -174,7 +175,12 @@ class ViewStore:
         end = f"{upto}-0" if upto is not None else "+"
         reply = await self._redis.xrange(self._keys.feed(topic), min=f"{after + 1}-0", max=end, count=count)
         return [
-            FeedItem(StreamId.parse(entry_id).milliseconds, fields[b"event"].decode(), fields[b"data"])
+            FeedItem(
+                StreamId.parse(entry_id).milliseconds,
+                fields[b"event"].decode(),
+                fields[b"data"],
+                StreamId.parse(fields.get(b"stream_id", b"0-0")).milliseconds,
+            )
             for entry_id, fields in cast("list[Any]", reply)
         ]
 

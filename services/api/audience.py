@@ -12,17 +12,23 @@ from core.runtime.clock import now
 from core.runtime.logs import get_logger
 from core.runtime.tasks import running
 from pipai_contracts.cursor import Cursor
-from pipai_contracts.frames import Connected, encode_data, encode_frame
+from pipai_contracts.frames import Connected, Shaping, encode_data, encode_frame
 from pipai_contracts.ids import Topic
 from services.api import metrics
+from services.api.asked import Asked
 from services.api.channel import Channel
 from services.api.hub import Hub
-from services.api.joining import Entry, bring, come_back, enter_with_state
+from services.api.joining import Entry, bring, come_back
+from services.api.latest import latest_name
 from services.api.messages import degraded_message, error_message
 from services.api.outlets import Outlet
 from services.api.settings import ApiSettings
+from services.api.shaped import ShapedViewer
+from services.api.shaping import UNSHAPED, is_shaped, passes
+from services.api.starts import enter
 from services.api.temporal_status import TemporalQuery
 from services.api.viewer import Viewer
+from services.api.waiting import Waiters
 
 _RETRY_SECONDS: Final = 1.0
 """Until a viewer that reads again is tried again, when the store did not answer."""
@@ -38,6 +44,8 @@ class Audience:
         self._settings = settings
         self._temporal = temporal
         self.shutdown = anyio.Event()
+        self.waiters = Waiters()
+        """Those who wait without a stream."""
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -51,32 +59,36 @@ class Audience:
         self._dismiss()
 
     def _dismiss(self) -> None:
+        self.waiters.end()
         for viewer in self._hub.viewers:
             viewer.end("shutdown", reconnect=True)
 
-    def admit(self, outlet: Outlet, on_gone: Callable[[Viewer], object] = lambda _: None) -> Viewer:
+    def admit(
+        self, outlet: Outlet, on_gone: Callable[[Viewer], object] = lambda _: None, *, shaping: Shaping = UNSHAPED
+    ) -> Viewer:
         """A viewer that watches nothing yet; ``on_gone`` is called when it has left."""
 
         def gone(viewer: Viewer) -> None:
             self._gone(viewer)
             on_gone(viewer)
 
-        viewer = Viewer(outlet, on_resumed=self._resumed, on_gone=gone)
+        if is_shaped(shaping):
+            viewer = ShapedViewer(outlet, shaping, on_resumed=self._resumed, on_gone=gone)
+        else:
+            viewer = Viewer(outlet, on_resumed=self._resumed, on_gone=gone)
         self._hub.viewers.add(viewer)
         return viewer
 
-    async def serve(self, outlet: Outlet, channel: Channel, cursor: Cursor | None) -> None:
-        """Serve a new connection: what it misses first; returns when it is live, or gone.
-
-        With ``cursor`` it gets what came after that, else the state.
-        """
-        viewer = self.admit(outlet)
+    async def serve(self, outlet: Outlet, channel: Channel, asked: Asked) -> None:
+        """Serve a new connection: what it misses first; returns when it is live, or gone."""
+        viewer = self.admit(outlet, shaping=asked.shaping)
         viewer.enter(channel)
         metrics.ACTIVE_STREAMS.labels(channel.topic.kind).inc()
-        self._ask_temporal(viewer, channel.topic)
+        if passes(asked.shaping, "temporal_status"):
+            self._ask_temporal(viewer, channel.topic)
         try:
-            entry = Entry(cursor, resumed=True) if cursor is not None else await enter_with_state(channel)
-            viewer.write(self._connected(channel.topic, entry))
+            entry = await enter(channel, asked)
+            viewer.write(self._connected(channel.topic, entry, asked.shaping))
             if self._hub.away:
                 viewer.write(degraded_message().frame)
             await bring(viewer, channel, entry.place)
@@ -89,7 +101,7 @@ class Audience:
             viewer.write(message.frame)
             viewer.cut()
 
-    def _connected(self, topic: Topic, entry: Entry) -> bytes:
+    def _connected(self, topic: Topic, entry: Entry, shaping: Shaping) -> bytes:
         connected = Connected(
             timestamp=now(),
             kind=topic.kind,
@@ -100,12 +112,13 @@ class Audience:
             heartbeat=self._settings.heartbeat_interval,
             retry=self._settings.reconnect_interval,
             attempts=self._settings.max_reconnect_attempts,
+            shaping=shaping,
         )
         known = entry.known
         data = encode_data(connected, view=None if known is None else known.view)
         retry = self._settings.reconnect_interval
         frame = encode_frame("connected", data, frame_id=str(entry.place), retry=retry)
-        return frame if known is None else frame + known.latest
+        return frame if known is None or not passes(shaping, latest_name(topic)) else frame + known.latest
 
     def _ask_temporal(self, viewer: Viewer, topic: Topic) -> None:
         """Have Temporal's word on a workflow brought in when it comes; ``connected`` does not wait for it."""

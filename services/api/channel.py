@@ -164,6 +164,16 @@ class Channel:
         epoch, upto = self.cursor
         return await self._source.events(self.topic, epoch, after=after, upto=upto, count=_PAGE)
 
+    async def first_since(self, milliseconds: int, *, upto: int) -> int | None:
+        """Position of the first event up to ``upto`` that was appended at this time or later; None: there is none.
+
+        1 also when it may be an event that the feed no longer has.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer.
+        """
+        return await self._source.first_since(self.topic, milliseconds, upto=upto)
+
     async def reach_back(self, after: int) -> bool:
         """Have the ring begin earlier, so that it has what lies beyond ``after``; returns whether it has.
 

@@ -7,9 +7,15 @@ ended they would otherwise never hear.
 from pydantic_core import to_json
 
 from core.runtime.clock import now
+from pipai_contracts.events import EventType
 from pipai_contracts.frames import encode_frame, wire_data
 from pipai_contracts.ids import Topic
 from pipai_contracts.views import RunView
+
+
+def latest_name(topic: Topic) -> EventType:
+    """What the latest progress of a run of this topic is called."""
+    return "workflow_progress" if topic.kind == "workflow" else "analysis_progress"
 
 
 def latest_progress(topic: Topic, view: RunView) -> list[bytes]:
@@ -31,5 +37,4 @@ def latest_progress(topic: Topic, view: RunView) -> list[bytes]:
     }
     # Not an event of the contracts: a view joins what several events brought, which may be more than one may have.
     data = to_json({name: value for name, value in fields.items() if value is not None})
-    name = "workflow_progress" if topic.kind == "workflow" else "analysis_progress"
-    return [encode_frame(name, wire_data(data, timestamp=view.updated or now(), run_id=view.run_id))]
+    return [encode_frame(latest_name(topic), wire_data(data, timestamp=view.updated or now(), run_id=view.run_id))]

@@ -12,6 +12,7 @@ from core.runtime.temporal import LazyTemporal, temporal_target
 from core.views.store import ViewStore
 from services.api.audience import Audience
 from services.api.demo import demo_routes
+from services.api.events import event_routes
 from services.api.faults import FaultFinder
 from services.api.health import HealthCheck, health_routes
 from services.api.hub import Hub
@@ -63,7 +64,8 @@ def build(settings: ApiSettings) -> HttpService:
         metadata_routes(settings),
         system_routes(SystemFeed(check, hub, audience, settings), audience, settings),
         stream_routes(hub, audience, settings),
-        view_routes(source, store),
+        view_routes(source),
+        event_routes(source, store, hub, audience.waiters),
         demo_routes(),
     ):
         router.include_router(part)

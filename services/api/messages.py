@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from core.runtime.clock import now
 from pipai_contracts.cursor import Cursor
@@ -11,6 +11,7 @@ from pipai_contracts.frames import (
     Disconnected,
     DisconnectReason,
     ErrorCode,
+    Position,
     Reset,
     ResetReason,
     StreamError,
@@ -21,6 +22,7 @@ from pipai_contracts.ids import Topic
 from pipai_contracts.views import TERMINAL
 from services.api.known import Known
 from services.api.pieces import Piece
+from services.api.traits import Traits, traits_of
 
 _RUN_EVENTS: Final = frozenset({"workflow_progress", "analysis_progress", "temporal_status"})
 
@@ -31,7 +33,7 @@ class Message:
     ``ends``: it ended the topic's run (True), began or went on with one (False), or says nothing of it (None).
     """
 
-    __slots__ = ("_data_at", "cursor", "ends", "event", "frame")
+    __slots__ = ("_data_at", "_traits", "cursor", "ends", "event", "frame")
 
     def __init__(self, event: str, data: bytes, cursor: Cursor | None, *, ends: bool | None = None) -> None:
         self.event = event
@@ -39,6 +41,14 @@ class Message:
         self.ends = ends
         self.frame = encode_frame(event, data, frame_id=None if cursor is None else str(cursor))
         self._data_at = len(self.frame) - len(data) - 2
+        self._traits: Traits | None = None
+
+    @property
+    def traits(self) -> Traits:
+        """What shaping asks of it; looked up once for all viewers who have their streams shaped."""
+        if self._traits is None:
+            self._traits = traits_of(self.event, self.data)
+        return self._traits
 
     @property
     def data(self) -> bytes:
@@ -72,6 +82,33 @@ def reset_message(known: Known, reason: ResetReason) -> Message:
     """Positions jump to what is known now."""
     data = encode_data(Reset(timestamp=now(), reason=reason, cursor=str(known.cursor)), view=known.view)
     return Message("reset", data, known.cursor)
+
+
+def position_message(cursor: Cursor) -> Message:
+    """Nothing up to here is still to come."""
+    return Message("position", encode_data(Position(timestamp=now(), cursor=str(cursor))), cursor)
+
+
+def batch_message(messages: Sequence[Message]) -> Message:
+    """Several events in one message, whose id is the last one's."""
+    items = [
+        b'{"event":"%s","id":"%s","data":%s}' % (message.event.encode(), str(message.cursor).encode(), message.data)
+        for message in messages
+    ]
+    return Message("batch", b"[%s]" % b",".join(items), messages[-1].cursor)
+
+
+def joined_message(messages: Sequence[Message]) -> Message:
+    """Events of one AI step that follow each other as one: their texts one after another, else the later's word."""
+    fields: dict[str, Any] = {}
+    texts: list[str] = []
+    for message in messages:
+        told = cast("dict[str, Any]", from_json(message.data))
+        texts.append(told.pop("delta", None) or "")
+        fields.update(told)
+    if text := "".join(texts):
+        fields["delta"] = text
+    return Message(messages[-1].event, to_json(fields), messages[-1].cursor)
 
 
 def error_message(code: ErrorCode, message: str, *, retryable: bool = True) -> Message:

@@ -26,6 +26,9 @@ _TOGETHER: Final = 100
 _PAGES_AT_ONCE: Final = 4
 """Feeds that are read at a time, each on a connection of its own."""
 
+_SEARCHED_TOGETHER: Final = 500
+"""Events one call reads for a time to be found in them."""
+
 
 class TopicSource:
     """Reads views and feeds for channels."""
@@ -103,6 +106,26 @@ class TopicSource:
         """
         page = await self._page(topic, max(0, upto - count), upto, count)
         return _messages(epoch, page) if page and page[-1].pos == upto else []
+
+    async def first_since(self, topic: Topic, milliseconds: int, *, upto: int) -> int | None:
+        """Position of the first event up to ``upto`` that was appended at this time or later; None: there is none.
+
+        1 also when it may be an event that the feed no longer has. All of them are looked at: events of several source
+        streams meet in a feed, so that times need not rise with positions.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer.
+        """
+        pos = 0
+        while pos < upto:
+            page = await self._page(topic, pos, upto, _SEARCHED_TOGETHER)
+            if not page:
+                return None if pos else 1
+            for item in page:
+                if item.appended >= milliseconds:
+                    return 1 if item.pos == page[0].pos and not pos else item.pos
+            pos = page[-1].pos
+        return None
 
     async def _page(self, topic: Topic, after: int, upto: int, count: int) -> list[FeedItem]:
         async with self._turns:

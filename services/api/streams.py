@@ -1,28 +1,21 @@
 """The streaming endpoints."""
 
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Response
 from redis.exceptions import RedisError
 
 from core.runtime.http import PathId
 from core.runtime.problems import ProblemError
 from core.views.errors import UnreadableViewError
-from pipai_contracts.cursor import Cursor, InvalidCursorError
+from pipai_contracts.cursor import Cursor
 from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
-from pipai_contracts.problems import FieldProblem
+from services.api.asked import AskedOfStream
 from services.api.audience import Audience
 from services.api.channel import Channel
-from services.api.compression import accepts_gzip
 from services.api.hub import Hub
 from services.api.settings import ApiSettings
 from services.api.stream_response import StreamResponse
-
-LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", description="Cursor to resume after.")]
-CursorParameter = Annotated[
-    str | None, Query(alias="cursor", description="The same, for clients that cannot set headers.")
-]
-AcceptEncoding = Annotated[str | None, Header(include_in_schema=False)]
 
 STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "Server-Sent Events until the run ends.", "content": {"text/event-stream": {}}},
@@ -34,49 +27,30 @@ def stream_routes(hub: Hub, audience: Audience, settings: ApiSettings) -> APIRou
     """One endpoint per kind of topic."""
     router = APIRouter(tags=["streams"], prefix="/stream")
 
-    async def stream(
-        kind: Kind, resource_id: str, header: str | None, parameter: str | None, encodings: str | None
-    ) -> Response:
-        topic = Topic(DEFAULT_TENANT, kind, resource_id)
-        cursor = parse_cursor(header, parameter)
-        channel = await open_channel(hub, topic)
-        if cursor is not None and await nothing_left(channel, cursor):
+    async def stream(kind: Kind, resource_id: str, asked: AskedOfStream) -> Response:
+        channel = await open_channel(hub, Topic(DEFAULT_TENANT, kind, resource_id))
+        if asked.cursor is not None and await nothing_left(channel, asked.cursor):
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
         return StreamResponse(
-            lambda outlet: audience.serve(outlet, channel, cursor),
+            lambda outlet: audience.serve(outlet, channel, asked),
             audience.shutdown,
-            gzip=settings.stream_compression and accepts_gzip(encodings),
+            gzip=settings.stream_compression and asked.gzip,
         )
 
     @router.get("/workflow/{workflow_id}", response_class=Response, responses=STREAM)
-    async def stream_workflow(
-        workflow_id: PathId,
-        last_event_id: LastEventId = None,
-        cursor: CursorParameter = None,
-        accept_encoding: AcceptEncoding = None,
-    ) -> Response:
+    async def stream_workflow(workflow_id: PathId, asked: AskedOfStream) -> Response:
         """A workflow's progress, live."""
-        return await stream("workflow", workflow_id, last_event_id, cursor, accept_encoding)
+        return await stream("workflow", workflow_id, asked)
 
     @router.get("/file/{file_id}", response_class=Response, responses=STREAM)
-    async def stream_file(
-        file_id: PathId,
-        last_event_id: LastEventId = None,
-        cursor: CursorParameter = None,
-        accept_encoding: AcceptEncoding = None,
-    ) -> Response:
+    async def stream_file(file_id: PathId, asked: AskedOfStream) -> Response:
         """The analysis of a file, live."""
-        return await stream("file", file_id, last_event_id, cursor, accept_encoding)
+        return await stream("file", file_id, asked)
 
     @router.get("/user/{user_id}", response_class=Response, responses=STREAM)
-    async def stream_user(
-        user_id: PathId,
-        last_event_id: LastEventId = None,
-        cursor: CursorParameter = None,
-        accept_encoding: AcceptEncoding = None,
-    ) -> Response:
+    async def stream_user(user_id: PathId, asked: AskedOfStream) -> Response:
         """Everything about a user's workflows and files, and their notifications, live."""
-        return await stream("user", user_id, last_event_id, cursor, accept_encoding)
+        return await stream("user", user_id, asked)
 
     _ = (stream_workflow, stream_file, stream_user)
     return router
@@ -108,24 +82,6 @@ async def open_channel(hub: Hub, topic: Topic) -> Channel:
         raise unavailable() from error
     except UnreadableViewError as error:
         raise unreadable(error) from error
-
-
-def parse_cursor(header: str | None, parameter: str | None) -> Cursor | None:
-    """The cursor to resume after; the header, which a browser's own reconnect sends, is newer than the URL.
-
-    Raises:
-        ProblemError: it is no cursor (400).
-    """
-    text = header or parameter
-    if not text:
-        return None
-    try:
-        return Cursor.parse(text)
-    except InvalidCursorError as error:
-        where = "header.Last-Event-ID" if header else "query.cursor"
-        raise ProblemError(
-            400, "invalid-cursor", "Not a cursor", str(error), errors=[FieldProblem(where=where, what=str(error))]
-        ) from error
 
 
 def unreadable(error: UnreadableViewError) -> ProblemError:

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from core.runtime.clock import now
 from pipai_contracts.frames import SystemConnected, SystemStatus, encode_data, encode_frame
 from pipai_contracts.ids import KINDS
+from services.api.asked import AcceptEncoding
 from services.api.audience import Audience
 from services.api.compression import accepts_gzip
 from services.api.health import HealthCheck
@@ -17,7 +18,7 @@ from services.api.outlets import Outlet
 from services.api.pieces import Piece
 from services.api.settings import ApiSettings
 from services.api.stream_response import StreamResponse
-from services.api.streams import STREAM, AcceptEncoding
+from services.api.streams import STREAM
 from services.api.viewer import Viewer
 
 _EVERY: Final = 2.0

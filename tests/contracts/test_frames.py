@@ -11,6 +11,7 @@ from pipai_contracts.frames import (
     Connected,
     Disconnected,
     Reset,
+    Shaping,
     StreamError,
     encode_data,
     encode_frame,
@@ -84,6 +85,23 @@ def test_control_events_leave_out_what_nobody_set_but_always_tell_the_view() -> 
         "reason": "ended",
         "reconnect": False,
     }
+
+
+def test_shaping_tells_only_what_was_asked() -> None:
+    asked = Shaping(throttle_ms=0, types=("notification",))
+    connected = Connected(
+        timestamp=NOW,
+        kind="user",
+        id="u",
+        cursor="0",
+        resumed=False,
+        heartbeat=15,
+        retry=3000,
+        attempts=5,
+        shaping=asked,
+    )
+
+    assert json.loads(encode_data(connected))["shaping"] == {"throttle_ms": 0, "types": ["notification"]}
 
 
 def test_an_error_always_has_data_so_that_clients_can_tell_it_from_a_broken_connection() -> None:
