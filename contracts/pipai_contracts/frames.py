@@ -69,6 +69,36 @@ class Connected(_Data):
     shaping: Shaping = Shaping()
 
 
+class ManyConnected(_Data):
+    """First event of a connection that watches many topics; `Joined` follows for each of them.
+
+    ``connection_id`` names it to ``POST /stream/connections/{connection_id}/topics``.
+    """
+
+    connection_id: str
+    topics: tuple[str, ...]
+    heartbeat: int
+    retry: int
+    attempts: int
+    shaping: Shaping = Shaping()
+
+
+class Joined(_Data):
+    """A connection of many topics watches this one from here on; the fields are those of `Connected`."""
+
+    topic: str
+    cursor: str
+    resumed: bool
+    stale: bool | None = None
+    view: AnyView | None = None
+
+
+class Left(_Data):
+    """A connection of many topics does not watch this one any more."""
+
+    topic: str
+
+
 class Reset(_Data):
     """Positions jump here: forget what was seen and go on from ``view``."""
 

@@ -24,6 +24,8 @@ _EVENTS: Final[dict[str, type[BaseModel]]] = {
 }
 _CONTROL: Final[dict[str, type[BaseModel]]] = {
     "connected": frames.Connected,
+    "joined": frames.Joined,
+    "left": frames.Left,
     "reset": frames.Reset,
     "position": frames.Position,
     "batch": frames.Batch,

@@ -200,6 +200,14 @@ class Keys:
         """Hash: api process → how many streams it serves, and when it said so."""
         return f"{self.prefix}:connections"
 
+    def inbox(self, process: str) -> str:
+        """List: what other api processes ask of the connections of this one."""
+        return f"{self.prefix}:inbox:{process}"
+
+    def reply(self, request: str) -> str:
+        """List: the answer to a request in an inbox."""
+        return f"{self.prefix}:reply:{request}"
+
     @property
     def watched(self) -> str:
         """String: until when the watcher has told which Temporal workflows closed."""

@@ -69,13 +69,13 @@ class Audience:
         """A viewer that watches nothing yet; ``on_gone`` is called when it has left."""
 
         def gone(viewer: Viewer) -> None:
-            self._gone(viewer)
+            self.gone(viewer)
             on_gone(viewer)
 
         if is_shaped(shaping):
-            viewer = ShapedViewer(outlet, shaping, on_resumed=self._resumed, on_gone=gone)
+            viewer = ShapedViewer(outlet, shaping, on_resumed=self.resumed, on_gone=gone)
         else:
-            viewer = Viewer(outlet, on_resumed=self._resumed, on_gone=gone)
+            viewer = Viewer(outlet, on_resumed=self.resumed, on_gone=gone)
         self._hub.viewers.add(viewer)
         return viewer
 
@@ -118,7 +118,9 @@ class Audience:
         data = encode_data(connected, view=None if known is None else known.view)
         retry = self._settings.reconnect_interval
         frame = encode_frame("connected", data, frame_id=str(entry.place), retry=retry)
-        return frame if known is None or not passes(shaping, latest_name(topic)) else frame + known.latest
+        if known is None or known.latest is None or not passes(shaping, latest_name(topic)):
+            return frame
+        return frame + encode_frame(latest_name(topic), known.latest)
 
     def _ask_temporal(self, viewer: Viewer, topic: Topic) -> None:
         """Have Temporal's word on a workflow brought in when it comes; ``connected`` does not wait for it."""
@@ -132,7 +134,8 @@ class Audience:
 
         viewer.question = self._hub.spawn(ask())
 
-    def _resumed(self, viewer: Viewer) -> None:
+    def resumed(self, viewer: Viewer) -> None:
+        """A viewer reads again: it goes on where it was."""
         for channel, place in viewer.places.items():
             if place is not None:
                 viewer.places[channel] = None
@@ -147,7 +150,8 @@ class Audience:
             else:
                 return
 
-    def _gone(self, viewer: Viewer) -> None:
+    def gone(self, viewer: Viewer) -> None:
+        """A viewer has left."""
         self._hub.viewers.remove(viewer)
         for channel in viewer.places:
             metrics.ACTIVE_STREAMS.labels(channel.topic.kind).dec()

@@ -13,14 +13,14 @@ from services.api.latest import latest_progress
 
 
 class Known(NamedTuple):
-    """The view at ``cursor``, kept as what viewers are sent: ``view`` is JSON, ``latest`` the frame of its progress.
+    """The view at ``cursor``, kept as what viewers are sent: ``view`` is JSON, ``latest`` the data of its progress.
 
     ``loaded`` is the clock of the event loop, in seconds. ``ended``: the topic's latest run is over.
     """
 
     cursor: Cursor
     view: bytes | None
-    latest: bytes
+    latest: bytes | None
     ended: bool
     loaded: float
 
@@ -29,7 +29,7 @@ def known_of(topic: Topic, snapshot: Snapshot, loaded: float) -> Known:
     """What the store said, at ``loaded``."""
     state = snapshot.state
     view = None if state is None else to_json(render(state))
-    latest = b"".join(latest_progress(topic, state)) if isinstance(state, RunView) else b""
+    latest = latest_progress(topic, state) if isinstance(state, RunView) else None
     return Known(snapshot.cursor, view, latest, has_ended(state), loaded)
 
 

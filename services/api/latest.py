@@ -8,7 +8,7 @@ from pydantic_core import to_json
 
 from core.runtime.clock import now
 from pipai_contracts.events import EventType
-from pipai_contracts.frames import encode_frame, wire_data
+from pipai_contracts.frames import wire_data
 from pipai_contracts.ids import Topic
 from pipai_contracts.views import RunView
 
@@ -18,10 +18,10 @@ def latest_name(topic: Topic) -> EventType:
     return "workflow_progress" if topic.kind == "workflow" else "analysis_progress"
 
 
-def latest_progress(topic: Topic, view: RunView) -> list[bytes]:
-    """The event in a frame without an id, for the snapshot's cursor covers it; no frame before any progress."""
+def latest_progress(topic: Topic, view: RunView) -> bytes | None:
+    """The event's data; None before any progress. It has no id: the snapshot's cursor covers it."""
     if view.step is None and view.status in {"pending", "running"}:
-        return []
+        return None
     error = view.error
     if error is None and view.status in {"failed", "terminated", "timed_out"}:
         error = view.message or view.status
@@ -37,4 +37,4 @@ def latest_progress(topic: Topic, view: RunView) -> list[bytes]:
     }
     # Not an event of the contracts: a view joins what several events brought, which may be more than one may have.
     data = to_json({name: value for name, value in fields.items() if value is not None})
-    return [encode_frame(latest_name(topic), wire_data(data, timestamp=view.updated or now(), run_id=view.run_id))]
+    return wire_data(data, timestamp=view.updated or now(), run_id=view.run_id)

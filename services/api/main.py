@@ -8,14 +8,18 @@ from fastapi import APIRouter
 from core.log.keys import Keys
 from core.runtime.http import HttpService
 from core.runtime.redis import blocking_client, command_client
+from core.runtime.tasks import running
 from core.runtime.temporal import LazyTemporal, temporal_target
 from core.views.store import ViewStore
 from services.api.audience import Audience
+from services.api.connections import Connections
 from services.api.demo import demo_routes
 from services.api.events import event_routes
 from services.api.faults import FaultFinder
 from services.api.health import HealthCheck, health_routes
 from services.api.hub import Hub
+from services.api.inbox import Inbox
+from services.api.many_streams import connection_routes, many_stream_routes
 from services.api.metadata import metadata_routes
 from services.api.presence import Presence
 from services.api.pulse import Pulse
@@ -43,6 +47,8 @@ def build(settings: ApiSettings) -> HttpService:
     presence = Presence(redis, keys, hub)
     temporal = LazyTemporal(temporal_target(settings))
     audience = Audience(hub, settings, TemporalQuery(temporal))
+    connections = Connections(hub, audience, settings, presence.name)
+    inbox = Inbox(redis, blocking, keys, connections, presence, block_ms=settings.stream_block_time)
 
     @asynccontextmanager
     async def lifespan() -> AsyncGenerator[None]:
@@ -51,6 +57,7 @@ def build(settings: ApiSettings) -> HttpService:
             stack.push_async_callback(blocking.aclose)
             await stack.enter_async_context(hub.running())
             await stack.enter_async_context(presence.running())
+            await stack.enter_async_context(running(inbox.run()))
             await stack.enter_async_context(audience.running())
             yield
 
@@ -64,6 +71,8 @@ def build(settings: ApiSettings) -> HttpService:
         metadata_routes(settings),
         system_routes(SystemFeed(check, hub, audience, settings), audience, settings),
         stream_routes(hub, audience, settings),
+        many_stream_routes(connections, audience, settings),
+        connection_routes(inbox),
         view_routes(source),
         event_routes(source, store, hub, audience.waiters),
         demo_routes(),

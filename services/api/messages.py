@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 from pydantic_core import from_json, to_json
 
 from core.runtime.clock import now
-from pipai_contracts.cursor import Cursor
+from pipai_contracts.cursor import START, Cursor
 from pipai_contracts.frames import (
     Disconnected,
     DisconnectReason,
@@ -19,6 +19,7 @@ from pipai_contracts.frames import (
     encode_frame,
 )
 from pipai_contracts.ids import Topic
+from pipai_contracts.vector import topic_id
 from pipai_contracts.views import TERMINAL
 from services.api.known import Known
 from services.api.pieces import Piece
@@ -55,15 +56,22 @@ class Message:
         """Its JSON."""
         return self.frame[self._data_at : -2]
 
+    def named(self, topic: Topic, frame_id: str | None = None) -> bytes:
+        """Its frame on a connection with many topics; without ``frame_id`` that is ``<topic>@<cursor>``, if any."""
+        if frame_id is None and self.cursor is not None:
+            frame_id = topic_id(topic, self.cursor)
+        return encode_frame(self.event, named_data(topic, self.data), frame_id=frame_id)
+
 
 class Run:
     """Messages of one topic that follow each other and leave together."""
 
-    __slots__ = ("_piece", "messages")
+    __slots__ = ("_named", "_piece", "messages")
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self.messages = messages
         self._piece: Piece | None = None
+        self._named: Piece | None = None
 
     @property
     def piece(self) -> Piece:
@@ -71,6 +79,19 @@ class Run:
         if self._piece is None:
             self._piece = Piece(b"".join(message.frame for message in self.messages))
         return self._piece
+
+    def named(self, topic: Topic) -> Piece:
+        """Their bytes for who watches many topics, each event with the name of its own."""
+        if self._named is None:
+            self._named = Piece(b"".join(message.named(topic) for message in self.messages))
+        return self._named
+
+
+def named_data(topic: Topic, data: bytes) -> bytes:
+    """An event's JSON with the name of its topic before everything else. A batch has it in each of its events."""
+    if not data.startswith(b"{"):
+        return data
+    return b'{"topic":%b%b%b' % (to_json(topic.name), b"" if data == b"{}" else b",", data[1:])
 
 
 def event_message(cursor: Cursor, event: str, data: bytes) -> Message:
@@ -89,12 +110,14 @@ def position_message(cursor: Cursor) -> Message:
     return Message("position", encode_data(Position(timestamp=now(), cursor=str(cursor))), cursor)
 
 
-def batch_message(messages: Sequence[Message]) -> Message:
-    """Several events in one message, whose id is the last one's."""
-    items = [
-        b'{"event":"%s","id":"%s","data":%s}' % (message.event.encode(), str(message.cursor).encode(), message.data)
-        for message in messages
-    ]
+def batch_message(messages: Sequence[Message], topic: Topic | None = None) -> Message:
+    """Several events in one message, whose id is the last one's; with ``topic`` each as on a connection with many."""
+    items: list[bytes] = []
+    for message in messages:
+        cursor = message.cursor or START
+        frame_id = str(cursor) if topic is None else topic_id(topic, cursor)
+        data = message.data if topic is None else named_data(topic, message.data)
+        items.append(b'{"event":"%b","id":%b,"data":%b}' % (message.event.encode(), to_json(frame_id), data))
     return Message("batch", b"[%s]" % b",".join(items), messages[-1].cursor)
 
 

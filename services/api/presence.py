@@ -29,7 +29,8 @@ class Presence:
         self._key = keys.connections
         self._hub = hub
         self._misfits = MisfitRemover(redis)
-        self._name = secrets.token_hex(6)
+        self.name = secrets.token_hex(6)
+        """Names this process among the others."""
         self.refusal: str | None = None
         """Why Redis would not be told the last time: it takes no writes."""
 
@@ -45,7 +46,7 @@ class Presence:
         finally:
             with suppress(RedisError, TimeoutError):
                 async with asyncio.timeout(_WITHDRAW_SECONDS):
-                    await self._redis.hdel(self._key, self._name)
+                    await self._redis.hdel(self._key, self.name)
 
     async def _keep_telling(self) -> None:
         while True:
@@ -66,9 +67,18 @@ class Presence:
 
     async def _tell(self) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hset(self._key, self._name, f"{len(self._hub.viewers)} {time.time():.0f}")
+            pipe.hset(self._key, self.name, f"{len(self._hub.viewers)} {time.time():.0f}")
             pipe.expire(self._key, int(_FRESH_SECONDS * 6))
             await pipe.execute()
+
+    async def knows(self, process: str) -> bool:
+        """Whether a process of this name spoke lately.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer.
+        """
+        told = cast("bytes | None", await self._redis.hget(self._key, process))
+        return told is not None and time.time() - float(told.split(b" ")[1]) <= _FRESH_SECONDS
 
     async def active_streams(self) -> int:
         """Streams of every process that spoke lately, this one's as they are now; forgets the silent ones.
@@ -81,7 +91,7 @@ class Presence:
         silent: list[bytes] = []
         for name, entry in told.items():
             count, spoke = entry.split(b" ")
-            if name == self._name.encode():
+            if name == self.name.encode():
                 continue
             if time.time() - float(spoke) > _FRESH_SECONDS:
                 silent.append(name)

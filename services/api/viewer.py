@@ -84,7 +84,7 @@ class Viewer:
 
     def attach(self, channel: Channel, place: Cursor) -> None:
         """It has been told everything up to ``place``, and is told what comes, once it has read enough of it."""
-        if self.closed:
+        if self.closed or channel not in self.places:
             return
         if self.outlet.paused:
             self.places[channel] = place

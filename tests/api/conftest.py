@@ -43,10 +43,15 @@ class Api:
 
     @asynccontextmanager
     async def watching(
-        self, target: str | bytes, headers: Mapping[str, str] | None = None, *, read: bool = True
+        self,
+        target: str | bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        body: bytes | None = None,
+        read: bool = True,
     ) -> AsyncGenerator[Stream]:
         """An open stream; `read=False` leaves it unread in small buffers."""
-        async with opened(self.port, target, headers, receive_buffer=None if read else 4096) as stream:
+        async with opened(self.port, target, headers, body=body, receive_buffer=None if read else 4096) as stream:
             if read and stream.headers.get("transfer-encoding") == "chunked":
                 stream.read()
             yield stream

@@ -137,9 +137,14 @@ class Stream:
 
 @asynccontextmanager
 async def opened(
-    port: int, target: str | bytes, headers: Mapping[str, str] | None = None, *, receive_buffer: int | None = None
+    port: int,
+    target: str | bytes,
+    headers: Mapping[str, str] | None = None,
+    *,
+    body: bytes | None = None,
+    receive_buffer: int | None = None,
 ) -> AsyncGenerator[Stream]:
-    """The response to a GET for exactly this target; reading its body has not begun.
+    """The response to a GET, or a POST of `body`, for exactly this target; reading it has not begun.
 
     `receive_buffer`: bytes the kernel takes for this viewer, so that one who does not read is felt soon.
     """
@@ -150,9 +155,11 @@ async def opened(
     async with asyncio.timeout(SECONDS):
         await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
         reader, writer = await asyncio.open_connection(sock=connection)
-        lines = [b"GET %s HTTP/1.1" % (target.encode() if isinstance(target, str) else target), b"Host: test"]
+        method = b"GET" if body is None else b"POST"
+        lines = [b"%s %s HTTP/1.1" % (method, target.encode() if isinstance(target, str) else target), b"Host: test"]
+        lines += [] if body is None else [b"Content-Length: %d" % len(body)]
         lines += [f"{name}: {value}".encode() for name, value in (headers or {}).items()]
-        writer.write(b"\r\n".join([*lines, b"", b""]))
+        writer.write(b"\r\n".join([*lines, b"", body or b""]))
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     pairs = [line.split(": ", 1) for line in head[1:] if line]
     found = {name.lower(): value for name, value in cast("list[tuple[str, str]]", pairs)}

@@ -1,0 +1,142 @@
+"""A connection that watches many topics."""
+
+from collections.abc import Callable, Sequence
+
+from pipai_contracts.cursor import Cursor
+from pipai_contracts.frames import Shaping, encode_frame
+from pipai_contracts.ids import Topic
+from pipai_contracts.many import MAX_ADDRESS_TOPICS, MAX_TOPICS
+from pipai_contracts.vector import topic_id, vector_of
+from services.api.channel import Channel
+from services.api.messages import Message, Run, batch_message
+from services.api.outlets import Outlet
+from services.api.pieces import Piece
+from services.api.shaped import Pacer
+from services.api.shaping import Group, is_shaped
+from services.api.viewer import Viewer
+
+
+class ManyViewer(Viewer):
+    """Watches any number of topics; the end of a run ends nothing.
+
+    With ``address``, the topics of an EventSource's address, each event has an id of this connection's own: the whole
+    vector, because that id is all such a client comes back with. Else frames are shared, and the client keeps the
+    vector.
+    """
+
+    __slots__ = ("_address", "_pacer", "id", "shaping", "told")
+
+    def __init__(
+        self,
+        outlet: Outlet,
+        connection_id: str,
+        *,
+        address: Sequence[Topic] | None,
+        shaping: Shaping,
+        on_resumed: Callable[[Viewer], None],
+        on_gone: Callable[[Viewer], None],
+    ) -> None:
+        super().__init__(outlet, on_resumed=on_resumed, on_gone=on_gone)
+        self.id = connection_id
+        self.told: dict[Topic, Cursor | None] = {}
+        """How far it was told, of each topic it watches or is about to; None: nothing yet."""
+        self.shaping = shaping
+        self._address = address
+        self._pacer = Pacer(shaping, self._deliver) if is_shaped(shaping) else None
+
+    @property
+    def topics(self) -> list[Topic]:
+        """What it watches, or is about to."""
+        return list(self.told)
+
+    @property
+    def most_topics(self) -> int:
+        """How many it may watch."""
+        return MAX_TOPICS if self._address is None else MAX_ADDRESS_TOPICS
+
+    @property
+    def frame_id(self) -> str | None:
+        """The id of a message that is about no topic; None where ids name one."""
+        return None if self._address is None else str(vector_of(self._address, self.told))
+
+    def channel_of(self, topic: Topic) -> Channel | None:
+        """The channel of a topic it watches."""
+        return next((channel for channel in self.places if channel.topic == topic), None)
+
+    def tell(self, channel: Channel, run: Run, /) -> None:
+        """These messages come next; shaped, they may wait."""
+        if self.closed or channel not in self.places:
+            return
+        if self._pacer is not None:
+            self._pacer.tell(channel, run.messages)
+        elif self._address is None:
+            self.outlet.write(run.named(channel.topic))
+        else:
+            self._send(channel.topic, run.messages)
+
+    def over(self, channel: Channel, /) -> None:
+        """The topic's run has ended: other topics go on, and this one may."""
+
+    def say(self, topic: Topic, message: Message) -> None:
+        """Send a message about a topic, which names it itself, behind everything that waits."""
+        if not self.closed:
+            self._flush()
+            self.outlet.write(Piece(encode_frame(message.event, message.data, frame_id=self._id_after(topic, message))))
+
+    def show(self, topic: Topic, message: Message) -> None:
+        """Send a topic's event that is not one of its feed."""
+        if not self.closed:
+            self._send(topic, [message])
+
+    def write(self, frames: bytes) -> None:
+        """Send frames that are about no topic, behind what waits."""
+        self._flush()
+        super().write(frames)
+
+    def leave(self, channel: Channel) -> None:
+        """Watch this one no longer."""
+        if self._pacer is not None:
+            self._pacer.drop(channel)
+        channel.detach(self)
+        channel.holders -= 1
+        del self.places[channel]
+
+    def paused(self) -> None:
+        """It does not read: what waits stays, and nothing comes to it."""
+        super().paused()
+        if self._pacer is not None:
+            self._pacer.hold()
+
+    def resumed(self) -> None:
+        """It reads again."""
+        if self._pacer is not None:
+            self._pacer.go_on()
+        super().resumed()
+
+    def gone(self) -> None:
+        """The connection is closed."""
+        if self._pacer is not None:
+            self._pacer.close()
+        super().gone()
+
+    def _flush(self) -> None:
+        if self._pacer is not None:
+            self._pacer.flush()
+
+    def _deliver(self, channel: Channel, groups: Sequence[Group]) -> None:
+        if not self.closed:
+            topic = channel.topic
+            self._send(topic, [group[0] if len(group) == 1 else batch_message(group, topic) for group in groups])
+
+    def _send(self, topic: Topic, messages: Sequence[Message]) -> None:
+        self.outlet.write(Piece(b"".join(self._frame(topic, message) for message in messages)))
+
+    def _frame(self, topic: Topic, message: Message) -> bytes:
+        return message.named(topic, self._id_after(topic, message))
+
+    def _id_after(self, topic: Topic, message: Message) -> str | None:
+        """The id of a message; where the viewer stands is noted."""
+        if message.cursor is None:
+            return None
+        self.told[topic] = message.cursor
+        return self.frame_id or topic_id(topic, message.cursor)
