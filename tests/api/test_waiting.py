@@ -7,13 +7,17 @@ from typing import Any, TypeVar
 import httpx2
 import pytest
 
-from services.api import channel, waiting
+from core.runtime.http_protocol import StreamingProtocol
+from services.api import channel, events, waiting
+from services.api.channel import Channel
 from services.api.waiting import Waiters
 from tests.api.conftest import Api, Producer, Serve
 from tests.api.fault_proxy import FaultProxy
 from tests.conftest import wait_until
 
 PATH = "/events/workflow/w"
+
+pytestmark = pytest.mark.parametrize("serve", [StreamingProtocol], indirect=True)
 
 T = TypeVar("T")
 
@@ -103,6 +107,27 @@ async def test_who_polls_hears_every_event_once(api: Api, producer: Producer) ->
         await producer.progress("w", at / 2)
     await _soon(polling)
     assert heard == list(range(1, 101))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_what_happens_between_the_question_and_the_waiting_is_not_waited_for(
+    api: Api, producer: Producer, monkeypatch: pytest.MonkeyPatch, *, kept: bool
+) -> None:
+    """The channel has handed it out by then: its ring has it, or the store."""
+    open_channel = events.open_channel
+
+    async def open_late(*asked: Any) -> Channel:
+        opened = await open_channel(*asked)
+        await producer.progress("w", 2)
+        await wait_until(lambda: opened.cursor.pos == 2)
+        if not kept:
+            monkeypatch.setattr(Channel, "ring_after", lambda *_: None)
+        return opened
+
+    monkeypatch.setattr(events, "open_channel", open_late)
+    await producer.progress("w", 1)
+    answer = await _soon(api.client.get(PATH, params={"after": 1, "wait": 60}))
+    assert [event["pos"] for event in answer.json()["events"]] == [2]
 
 
 async def test_a_history_that_begins_anew_is_told(waiters: list[Waiters], api: Api, producer: Producer) -> None:
