@@ -94,7 +94,13 @@ class EventReader:
         if answer.events:
             return answer
         channel = await open_channel(self._hub, topic)
-        if pos < channel.cursor.pos:
+        here = channel.cursor
+        if cursor == START and here.pos:
+            # Published meanwhile; or the view has expired, and the channel will hear of it with the next event.
+            answer, cursor, pos = await self._read(topic, after, limit)
+            if answer.events or channel.cursor != here:
+                return answer
+        if here.epoch == cursor.epoch and pos < here.pos:
             told = channel.ring_after(pos)  # handed out while the store was asked
         else:
             told = await self._waiters.wait(channel, Cursor(cursor.epoch, pos) if pos else START, wait, gone)

@@ -7,13 +7,19 @@ from typing import Any, TypeVar
 import httpx2
 import pytest
 
-from services.api import channel, waiting
+from core.runtime.http_protocol import StreamingProtocol
+from pipai_contracts.events import WorkflowProgress
+from pipai_contracts.ids import Topic
+from services.api import channel, events, waiting
+from services.api.channel import Channel
 from services.api.waiting import Waiters
 from tests.api.conftest import Api, Producer, Serve
 from tests.api.fault_proxy import FaultProxy
 from tests.conftest import wait_until
 
 PATH = "/events/workflow/w"
+
+pytestmark = pytest.mark.parametrize("serve", [StreamingProtocol], indirect=True)
 
 T = TypeVar("T")
 
@@ -103,6 +109,62 @@ async def test_who_polls_hears_every_event_once(api: Api, producer: Producer) ->
         await producer.progress("w", at / 2)
     await _soon(polling)
     assert heard == list(range(1, 101))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_what_happens_between_the_question_and_the_waiting_is_not_waited_for(
+    api: Api, producer: Producer, monkeypatch: pytest.MonkeyPatch, *, kept: bool
+) -> None:
+    """The channel has handed it out by then: its ring has it, or the store."""
+    open_channel = events.open_channel
+
+    async def open_late(*asked: Any) -> Channel:
+        opened = await open_channel(*asked)
+        await producer.progress("w", 2)
+        await wait_until(lambda: opened.cursor.pos == 2)
+        if not kept:
+            monkeypatch.setattr(Channel, "ring_after", _forgotten)
+        return opened
+
+    monkeypatch.setattr(events, "open_channel", open_late)
+    await producer.progress("w", 1)
+    answer = await _soon(api.client.get(PATH, params={"after": 1, "wait": 60}))
+    assert [event["pos"] for event in answer.json()["events"]] == [2]
+
+
+def _forgotten(_channel: Channel, _pos: int) -> None:
+    """A ring that does not reach back."""
+
+
+async def test_the_first_event_may_come_between_too(
+    api: Api, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_channel = events.open_channel
+
+    async def open_late(*asked: Any) -> Channel:
+        opened = await open_channel(*asked)
+        await producer.progress("w", 1)
+        await wait_until(lambda: opened.cursor.pos == 1)
+        return opened
+
+    monkeypatch.setattr(events, "open_channel", open_late)
+    answer = await _soon(api.client.get(PATH, params={"wait": 60}))
+    assert [event["pos"] for event in answer.json()["events"]] == [1]
+
+
+async def test_a_topic_whose_view_is_gone_is_waited_for_until_it_begins_anew(
+    waiters: list[Waiters], api: Api, producer: Producer
+) -> None:
+    """Its channel goes on as long as somebody watches, and hears of it with the next event only."""
+    await producer.progress("w", 1, 2)
+    topic = Topic("default", "workflow", "w")
+    async with api.watching("/stream/workflow/w") as stream:
+        await stream.next()
+        await producer.redis.delete(producer.keys.view(topic), producer.keys.feed(topic))
+        request = await _asking(api, waiters)
+        await producer.publish(WorkflowProgress(workflow_id="w", step="work", progress=3))
+        answer = (await _soon(request)).json()
+    assert answer["events"][-1]["data"]["progress"] == 3
 
 
 async def test_a_history_that_begins_anew_is_told(waiters: list[Waiters], api: Api, producer: Producer) -> None:
