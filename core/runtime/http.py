@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.runtime.origins import OwnOriginPosts
 from core.runtime.problems import ProblemError, invalid, problem_response
+from core.runtime.server import Drain
 from core.runtime.shortcuts import Endpoint, Shortcuts, decode_segment
 from pipai_contracts.ids import check_id
 
@@ -43,11 +44,16 @@ PathId = Annotated[str, BeforeValidator(decode_segment), AfterValidator(check_id
 """An id in the path: decoded, 1-200 printable characters."""
 
 
+async def _nothing_to_drain() -> None:
+    """Every answer of the service is a short one."""
+
+
 @dataclass(frozen=True, slots=True)
 class HttpService:
     """A service as an app takes it in: its routes, what runs beside them, and whether it is ready.
 
-    ``ready`` returns a sentence on what is missing, None when nothing is. ``shortcuts``: see `Shortcuts`.
+    ``ready`` returns a sentence on what is missing, None when nothing is. ``shortcuts``: see `Shortcuts`. ``drain`` is
+    called when the process is told to stop, before it stops answering.
     """
 
     name: str
@@ -55,6 +61,7 @@ class HttpService:
     lifespan: Callable[[], AbstractAsyncContextManager[None]]
     ready: Callable[[], Awaitable[str | None]]
     shortcuts: Mapping[str, Endpoint] = field(default_factory=dict[str, Endpoint])
+    drain: Drain = _nothing_to_drain
 
 
 def create_app(*services: HttpService, title: str, cors_origins: Sequence[str] = ()) -> FastAPI:

@@ -7,19 +7,15 @@ from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any, Final
 
-import uvicorn
-
+from core.runtime.files import allow_many_files
 from core.runtime.http import HttpService, create_app
-from core.runtime.http_protocol import StreamingProtocol
 from core.runtime.loaded import keep_loaded
 from core.runtime.logs import configure_logging, get_logger
 from core.runtime.metrics import PortBusyError, metrics_server
+from core.runtime.server import DrainingServer, http_config
 from core.runtime.settings import HttpSettings
 
 _UNFIT: Final = 2
-
-GRACEFUL_SECONDS: Final = 3
-"""Seconds uvicorn waits for open requests when it is told to stop; without a limit it waits for the viewers."""
 
 
 def serve(
@@ -45,18 +41,10 @@ def serve(
     # uvicorn raises the signal again after its own shutdown: without this a stop as asked looks like a crash.
     signal.signal(signal.SIGTERM, _end)
     keep_loaded()
+    allow_many_files()
     try:
         with metrics_server(settings.metrics_host, metrics):
-            uvicorn.run(
-                app,
-                host=host,
-                port=port,
-                http=StreamingProtocol,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=GRACEFUL_SECONDS,
-            )
+            DrainingServer(http_config(app, host, port), service.drain).run()
     except PortBusyError as error:
         get_logger().error("service stops", service=service.name, reason=str(error))
         return 1

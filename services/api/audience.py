@@ -1,6 +1,7 @@
 """Everybody who watches in this process: how they are let in, served, and told to go."""
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -9,7 +10,9 @@ import anyio
 from redis.exceptions import RedisError
 
 from core.runtime.clock import now
+from core.runtime.files import max_open_files
 from core.runtime.logs import get_logger
+from core.runtime.problems import ProblemError
 from core.runtime.tasks import running
 from pipai_contracts.cursor import Cursor
 from pipai_contracts.frames import Connected, Shaping, encode_data, encode_frame
@@ -22,6 +25,7 @@ from services.api.joining import Entry, bring, come_back
 from services.api.latest import latest_name
 from services.api.messages import degraded_message, error_message
 from services.api.outlets import Outlet
+from services.api.pulse import jittered
 from services.api.settings import ApiSettings
 from services.api.shaped import ShapedViewer
 from services.api.shaping import UNSHAPED, is_shaped, passes
@@ -33,6 +37,12 @@ from services.api.waiting import Waiters
 _RETRY_SECONDS: Final = 1.0
 """Until a viewer that reads again is tried again, when the store did not answer."""
 
+_OTHER_FILES: Final = 100
+"""Files the process needs beside its viewers' connections."""
+
+_MOMENT: Final = 0.01
+"""Seconds that are not worth a wait."""
+
 log = get_logger()
 
 
@@ -43,6 +53,8 @@ class Audience:
         self._hub = hub
         self._settings = settings
         self._temporal = temporal
+        self._most = min(settings.stream_max_connections, max_open_files() - _OTHER_FILES)
+        self.draining = False
         self.shutdown = anyio.Event()
         self.waiters = Waiters()
         """Those who wait without a stream."""
@@ -53,6 +65,35 @@ class Audience:
         async with running(self._await_shutdown()):
             yield
         self._dismiss()
+
+    def check_room(self) -> None:
+        """Refuse whom this process cannot serve as well.
+
+        Raises:
+            ProblemError: there are as many as it may serve, or it is about to stop (503).
+        """
+        if self.draining:
+            metrics.REFUSED.labels("draining").inc()
+            raise _refusal("draining", "This process is about to stop; another one serves you")
+        if len(self._hub.viewers) + len(self.waiters) >= self._most:
+            metrics.REFUSED.labels("full").inc()
+            raise _refusal("full", f"This process serves {self._most} viewers, which is its limit")
+
+    async def drain(self) -> None:
+        """Send everybody away, one after another over ``DRAIN_SECONDS``, and let nobody in any more."""
+        self.draining = True
+        self.waiters.end()
+        viewers = list(self._hub.viewers)
+        random.shuffle(viewers)
+        if viewers:
+            log.info("stream viewers are sent away", viewers=len(viewers), seconds=self._settings.drain_seconds)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for number, viewer in enumerate(viewers):
+            early = began + self._settings.drain_seconds * number / len(viewers) - loop.time()
+            if early > _MOMENT:
+                await asyncio.sleep(early)
+            viewer.end("draining", reconnect=True, retry=jittered(self._settings.reconnect_interval))
 
     async def _await_shutdown(self) -> None:
         await self.shutdown.wait()
@@ -157,3 +198,7 @@ class Audience:
             metrics.ACTIVE_STREAMS.labels(channel.topic.kind).dec()
         if viewer.question is not None:
             viewer.question.cancel()
+
+
+def _refusal(kind: str, detail: str) -> ProblemError:
+    return ProblemError(503, kind, "No room for another viewer", detail, headers={"Retry-After": "1"})

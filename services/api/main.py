@@ -62,6 +62,8 @@ def build(settings: ApiSettings) -> HttpService:
             yield
 
     async def ready() -> str | None:
+        if audience.draining:
+            return "it is about to stop"
         return None if hub.following else "the change feed is not being followed"
 
     check = HealthCheck(redis, temporal, hub, presence, FaultFinder(redis, keys, presence))
@@ -78,4 +80,4 @@ def build(settings: ApiSettings) -> HttpService:
         demo_routes(),
     ):
         router.include_router(part)
-    return HttpService("api", router, lifespan, ready)
+    return HttpService("api", router, lifespan, ready, drain=audience.drain)

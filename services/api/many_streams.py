@@ -55,6 +55,7 @@ def many_stream_routes(connections: Connections, audience: Audience, settings: A
     async def stream(
         places: Mapping[Topic, Cursor | None], shaping: Shaping, encodings: str | None, address: list[Topic] | None
     ) -> Response:
+        audience.check_room()
         try:
             channels = await connections.open_channels(places)
         except RedisError as error:

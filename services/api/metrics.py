@@ -6,6 +6,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 ACTIVE_STREAMS: Final = Gauge("pipai_active_streams", "Open streams of this process.", ["kind"])
 DELIVERED: Final = Counter("pipai_delivered_events_total", "Events handed to viewers.", ["kind"])
+REFUSED: Final = Counter("pipai_refused_streams_total", "Streams that were not let in.", ["reason"])
 RESETS: Final = Counter("pipai_resets_total", "Times a viewer was told that positions jump.", ["reason"])
 RESYNCS: Final = Counter("pipai_hub_resyncs_total", "Times the change feed could not be followed without a hole.")
 CHANGES: Final = Counter("pipai_hub_changes_total", "Change feed entries read.")

@@ -50,8 +50,12 @@ class Pulse:
             now = loop.time()
             for viewer in list(self._groups[self._turn]):
                 if now >= viewer.expires:
-                    retry = round(self._retry * random.uniform(0.1, 1))  # noqa: S311 - nobody gains by guessing it
-                    viewer.end("lifetime", reconnect=True, retry=retry)
+                    viewer.end("lifetime", reconnect=True, retry=jittered(self._retry))
                 elif not viewer.outlet.paused:
                     viewer.outlet.write(HEARTBEAT)
             self._turn = (self._turn + 1) % len(self._groups)
+
+
+def jittered(milliseconds: int) -> int:
+    """A wait of up to so long: those who are told to go at once do not come back at once."""
+    return round(milliseconds * random.uniform(0.1, 1))  # noqa: S311 - nobody gains by guessing it

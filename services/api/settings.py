@@ -34,3 +34,19 @@ class ApiSettings(HttpSettings):
     stream_compression: Annotated[
         bool, Field(description="Streams are sent as gzip to who accepts it; each event is compressed once for all.")
     ] = True
+    stream_max_connections: Annotated[
+        int,
+        Field(
+            description="Streams, and requests that wait for an event, this process serves at a time; beyond that 503."
+            " Fewer where the process may not open as many files.",
+            ge=1,
+        ),
+    ] = 20_000
+    drain_seconds: Annotated[
+        float,
+        Field(
+            description="Over how many seconds a process that is told to stop sends its viewers away, one by one.",
+            ge=0,
+            le=600,
+        ),
+    ] = 10

@@ -28,6 +28,7 @@ def stream_routes(hub: Hub, audience: Audience, settings: ApiSettings) -> APIRou
     router = APIRouter(tags=["streams"], prefix="/stream")
 
     async def stream(kind: Kind, resource_id: str, asked: AskedOfStream) -> Response:
+        audience.check_room()
         channel = await open_channel(hub, Topic(DEFAULT_TENANT, kind, resource_id))
         if asked.cursor is not None and await nothing_left(channel, asked.cursor):
             return Response(status_code=204, headers={"Cache-Control": "no-store"})

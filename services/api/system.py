@@ -86,6 +86,7 @@ def system_routes(feed: SystemFeed, audience: Audience, settings: ApiSettings) -
     @router.get("/stream/system", response_class=Response, responses={200: STREAM[200]})
     async def stream_system(accept_encoding: AcceptEncoding = None) -> Response:
         """What ``GET /stream/health`` says and this process's figures, at once and then every two seconds."""
+        audience.check_room()
         gzip = settings.stream_compression and accepts_gzip(accept_encoding)
         return StreamResponse(feed.serve, audience.shutdown, gzip=gzip)
 

@@ -1,5 +1,6 @@
 """Decides what `./run up` starts, from settings and what is on this machine."""
 
+import os
 import sys
 import urllib.request
 from collections.abc import Callable
@@ -31,8 +32,8 @@ DOCUMENTED_METRICS: Final = tuple(
 )
 """Where web, worker and projector have their metrics unless METRICS_PORT says otherwise."""
 
-GRACEFUL_SECONDS: Final = 1
-"""Seconds uvicorn waits for open streams when it is told to stop; without a limit it waits for the viewers."""
+_DRAIN_SECONDS: Final = "1"
+"""Unless DRAIN_SECONDS says otherwise: who pressed Ctrl-C waits."""
 
 
 class BusyPortError(EmbeddedError):
@@ -175,13 +176,17 @@ def _own_services(
     def module(name: str, port: int, number: int = 1) -> Service:
         return _python(name if number == 1 else f"{name}-{number}", ["-m", f"services.{name}"], port, shared)
 
-    web = ["-m", "uvicorn", "main:app", "--host", settings.host, "--port", str(ports.web)]
-    web += ["--timeout-graceful-shutdown", str(GRACEFUL_SECONDS), "--no-access-log", "--no-server-header"]
     services = [module("projector", port, number) for number, port in enumerate(ports.projector_metrics, start=1)]
     if with_worker:
         services.append(module("worker", ports.worker_metrics))
     base = f"http://{_url_host(settings.host)}:{ports.web}"
-    services.append(_python("web", web, ports.web_metrics, shared, ready_at=f"{base}/readyz"))
+    own = {
+        "HOST": settings.host,
+        "PORT": str(ports.web),
+        "DRAIN_SECONDS": os.environ.get("DRAIN_SECONDS", _DRAIN_SECONDS),
+    }
+    web = ["-m", "services.standalone.web"]
+    services.append(_python("web", web, ports.web_metrics, {**shared, **own}, ready_at=f"{base}/readyz"))
     return services
 
 

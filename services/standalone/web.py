@@ -5,9 +5,12 @@ from contextlib import ExitStack, asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
+from core.runtime.files import allow_many_files
 from core.runtime.http import HttpService, create_app
+from core.runtime.loaded import keep_loaded
 from core.runtime.logs import configure_logging, get_logger
 from core.runtime.metrics import PortBusyError, metrics_server
+from core.runtime.server import DrainingServer, http_config
 from services.api.main import build as build_api
 from services.api.settings import ApiSettings
 from services.ingest.main import build as build_ingest
@@ -17,14 +20,23 @@ from services.ingest.settings import IngestSettings
 def create_web() -> FastAPI:
     """The app of ``uvicorn main:app``, set up from the environment."""
     api = ApiSettings()
-    configure_logging("web", api)
-    return create_app(
-        _metrics(api),
-        build_ingest(IngestSettings()),
-        build_api(api),
-        title="PIP AI Stream",
-        cors_origins=api.allowed_origins(),
-    )
+    return _app(api, build_api(api))
+
+
+def _app(settings: ApiSettings, api: HttpService) -> FastAPI:
+    configure_logging("web", settings)
+    services = (_metrics(settings), build_ingest(IngestSettings()), api)
+    return create_app(*services, title="PIP AI Stream", cors_origins=settings.allowed_origins())
+
+
+def main() -> None:
+    """Serve the same app with direct writes and a drain, as ``./run up`` does."""
+    settings = ApiSettings()
+    api = build_api(settings)
+    config = http_config(_app(settings, api), settings.host, settings.port)
+    keep_loaded()
+    allow_many_files()
+    DrainingServer(config, api.drain).run()
 
 
 def _metrics(settings: ApiSettings) -> HttpService:
@@ -46,3 +58,7 @@ def _metrics(settings: ApiSettings) -> HttpService:
         return None
 
     return HttpService("metrics", APIRouter(), lifespan, ready)
+
+
+if __name__ == "__main__":
+    main()
