@@ -14,7 +14,7 @@ from core.log.dead import DeadLetters
 from core.log.keys import Keys
 from core.log.layout import LayoutError, check_layout
 from core.runtime.logs import get_logger
-from core.runtime.redis import refuse_eviction
+from core.runtime.memory import refuse_eviction
 from core.runtime.tasks import running
 from core.views.checkpoints import Checkpoints
 from core.views.failover import Failover, Regression

@@ -5,17 +5,15 @@ import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from pydantic import ValidationError
 
+from services.admin.command import REFUSED
 from services.admin.main import main
 from services.standalone.embedded import EmbeddedError, redis_server
 from services.standalone.plan import external_redis
 from services.standalone.settings import StandaloneSettings
 from services.standalone.state import AlreadyRunningError, is_running, only_one, read_state
-
-_USAGE: Final = 2
 
 
 def admin(folder: Path, arguments: Sequence[str]) -> int:
@@ -33,7 +31,7 @@ def admin(folder: Path, arguments: Sequence[str]) -> int:
             return main(arguments)
     except (ValidationError, AlreadyRunningError, EmbeddedError) as error:
         sys.stderr.write(f"{error}\n")
-        return _USAGE
+        return REFUSED
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from core.log.fitness import why_unfit
+from core.runtime.exits import UNFIT
 from services.standalone.child import Child, State
 from services.standalone.embedded import EmbeddedError
 from services.standalone.output import Output
@@ -23,7 +24,6 @@ FOLDER: Final = Path(".pipai")
 """Where everything the running system keeps is, below the working directory."""
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-USAGE: Final = 2
 
 
 def up(projectors: int) -> int:
@@ -42,7 +42,7 @@ def up(projectors: int) -> int:
     except (AlreadyRunningError, EmbeddedError) as error:
         problem = str(error)
     sys.stderr.write(f"{problem}\n")
-    return USAGE
+    return UNFIT
 
 
 async def _serve(settings: StandaloneSettings, plan: Plan, began: float) -> int:
@@ -80,7 +80,7 @@ async def _serve(settings: StandaloneSettings, plan: Plan, began: float) -> int:
         output.close()
     if supervisor.refused is not None:
         sys.stderr.write(f"{supervisor.refused.replace('pipai-admin', './run pipai-admin')}\n")
-        return USAGE
+        return UNFIT
     return 0
 
 
