@@ -33,7 +33,7 @@ _CLOCKS_DIFFER: Final = 3_600_000
 log = get_logger()
 
 
-class LogHistory:
+class Setbacks:
     """Compares checkpoints with the log of one deployment. ``view_ttl``: seconds a view outlives its last event."""
 
     def __init__(self, redis: Redis, keys: Keys, store: ViewStore, *, view_ttl: int) -> None:
