@@ -200,14 +200,16 @@ class Follower:
             return await self._projection.fold(self.source, entries, read_before=read_before)
 
     async def _finish(self, stretch: Stretch, since: Checkpoint, reached: Checkpoint, began: float) -> None:
-        """Commit a stretch, then move the checkpoint behind it. Each may be repeated after a crash."""
+        """Commit a stretch, then move the checkpoint behind it. Each may be repeated after a crash.
+
+        What it fails with is told by who waits for it.
+        """
         try:
             await self._projection.commit(stretch, since.stream_id)
             await self._advance(reached, since)
             metrics.PROJECTED.labels(self.source.name).inc(len(stretch.entries))
             metrics.BATCH_SECONDS.labels(self.source.name).observe(time.perf_counter() - began)
-        except Exception as error:
-            log.warning("stream batch not projected", stream=self.source.key, error=str(error))
+        except Exception:
             self._start_over()
             raise
 
