@@ -87,7 +87,8 @@ async def test_a_long_stream_is_trimmed_once_its_events_are_in_the_views(deploym
 
 async def test_an_event_whose_id_is_ahead_of_the_clock_is_not_stranded(deployment: Deployment) -> None:
     """After a clock was set back, or an entry with an id of the future, age tells nothing about who waits."""
-    async with deployment.projecting():
+    async with deployment.projecting() as projector:
+        await wait_until(lambda: projector.ready, message="the sources are not followed")
         source = deployment.source()
         await deployment.redis.xadd(source.key, {"by": "hand"}, id="99999999999999-0")
         await deployment.redis.xgroup_setid(source.key, GROUP, "99999999999999-9")  # it will deliver nothing
