@@ -7,13 +7,11 @@ from redis.exceptions import RedisError
 
 from core.log.keys import Keys
 from core.log.layout import LayoutError, load_layout, require_same
-from core.runtime.redis import EvictingRedisError, command_client, refuse_eviction
+from core.runtime.memory import EvictingRedisError, refuse_eviction
+from core.runtime.redis import command_client
 from core.runtime.settings import Settings
 
 _PATIENCE: Final = 5.0
-
-UNFIT: Final = 2
-"""Exit code of a process that cannot work before somebody changes a setting: to start it again would not help."""
 
 
 async def why_unfit(settings: Settings, address: str | None = None) -> str | None:

@@ -183,7 +183,7 @@ class Keys:
         return f"{source.companion}:aside:{what}"
 
     def request(self, tenant: str, scope: str, key: str) -> str:
-        """Digest of the body that came with an ``Idempotency-Key``, for as long as its events are recognised."""
+        """Digest of the body that came with a request's key, for as long as its events are recognised."""
         return f"{self.prefix}:request:{tenant}:{len(scope)}:{scope}:{key}"
 
     @property

@@ -62,7 +62,7 @@ class Letters:
                     if wanted.fits(letter):
                         found.append(letter)
                     if len(found) == limit or looked_at == _MAX_LOOKED_AT:
-                        return DeadLetterPage(letters=found, next=place_of(letter))
+                        return DeadLetterPage(letters=found, next=place_of(letter.source, letter.id))
             start = BEGINNING
         return DeadLetterPage(letters=found)
 
@@ -195,9 +195,9 @@ class Letters:
         return cast("list[tuple[bytes, dict[bytes, bytes]]]", rows)
 
 
-def place_of(letter: DeadLetter) -> str:
-    """Where a letter stands, in one word: ``<source>/<id>``."""
-    return f"{letter.source}/{letter.id}"
+def place_of(source: str, entry_id: StreamId | str) -> str:
+    """Where an entry of a source, or a letter of its dead letters, stands, in one word: ``<source>/<id>``."""
+    return f"{source}/{entry_id}"
 
 
 def letter_of(source: Source, letter_id: bytes, raw: dict[bytes, bytes]) -> DeadLetter:

@@ -1,4 +1,4 @@
-"""Which body an ``Idempotency-Key`` came with.
+"""Which body a request's key came with.
 
 The events of a request are recognised by ids made of its key. Another body under that key would be answered with the
 places of events it does not have: a part of a batch sent again, for one, stands at other indexes than before.
@@ -20,7 +20,7 @@ _MARGIN: Final = 60
 
 
 class Requests:
-    """Binds keys to the bodies they came with first."""
+    """Binds the keys of requests to the bodies they came with first."""
 
     def __init__(self, redis: Redis, keys: Keys, *, idempotency_window: int) -> None:
         self._keys = keys
@@ -38,4 +38,4 @@ class Requests:
         try:
             return bool(await self._script(keys=[name], args=[digest, self._seconds]))
         except RedisError as error:
-            raise LogUnavailableError(f"cannot bind an Idempotency-Key: {error}") from error
+            raise LogUnavailableError(f"cannot bind a request's key: {error}") from error

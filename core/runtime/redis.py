@@ -31,10 +31,6 @@ _HEALS_BY_ITSELF: Final[list[type[RedisError]]] = [
 ]
 
 
-class EvictingRedisError(RuntimeError):
-    """Redis may throw away events when memory is short: set ``maxmemory-policy noeviction``."""
-
-
 def command_client(address: str) -> Redis:
     """Client for short commands and scripts: answers or fails within seconds.
 
@@ -133,17 +129,3 @@ async def ask_holder(client: Redis, key: str, *command: str) -> Any:
         return await cast("Any", client).execute_command(*command)
     await cluster.initialize()
     return await cluster.execute_command(*command, target_nodes=cluster.get_node_from_key(key))
-
-
-async def refuse_eviction(client: Redis) -> None:
-    """Check that Redis keeps what it acknowledged. A Redis that hides its configuration is taken at its word.
-
-    Raises:
-        EvictingRedisError: its ``maxmemory-policy`` is another than ``noeviction`` and a limit is set.
-    """
-    for memory in await ask_masters(client, "INFO", "memory"):
-        policy = str(memory.get("maxmemory_policy", "noeviction"))
-        if policy != "noeviction" and int(memory.get("maxmemory", 0)) > 0:
-            raise EvictingRedisError(
-                f"Redis has maxmemory-policy {policy} and would throw away events; set it to noeviction"
-            )

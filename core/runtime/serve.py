@@ -5,8 +5,9 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
+from core.runtime.exits import UNFIT
 from core.runtime.files import allow_many_files
 from core.runtime.http import HttpService, create_app
 from core.runtime.loaded import keep_loaded
@@ -14,8 +15,6 @@ from core.runtime.logs import configure_logging, get_logger
 from core.runtime.metrics import PortBusyError, metrics_server
 from core.runtime.server import DrainingServer, http_config
 from core.runtime.settings import HttpSettings
-
-_UNFIT: Final = 2
 
 
 def serve(
@@ -29,14 +28,15 @@ def serve(
 ) -> int:
     """Serve until told to stop; returns the exit code, 1 when ``metrics``, the port of ``/metrics``, is taken.
 
-    ``unfit`` says why the service cannot work until somebody changes a setting: it ends with 2 then, without a start.
+    ``unfit`` says why the service cannot work until somebody changes a setting: it returns `UNFIT` then, and does
+    not start.
     When ``port`` itself is taken uvicorn says so and exits.
     """
     configure_logging(service.name, settings)
     reason = asyncio.run(unfit())
     if reason is not None:
         get_logger().error("service stops", service=service.name, reason=reason)
-        return _UNFIT
+        return UNFIT
     app = create_app(service, title=f"PIP AI Stream: {service.name}", cors_origins=settings.allowed_origins())
     # uvicorn raises the signal again after its own shutdown: without this a stop as asked looks like a crash.
     signal.signal(signal.SIGTERM, _end)

@@ -17,7 +17,7 @@ class ViewsWentBackError(CommitError):
     """The views are older than the checkpoint the events follow: Redis lost its latest writes; nothing was written."""
 
 
-class UnreadableViewsError(Exception):
+class RepairNeededError(Exception):
     """Stored views cannot be read, so nothing can be folded on them before they are repaired."""
 
     def __init__(self, topics: Collection[Topic]) -> None:

@@ -55,7 +55,7 @@ class Repair:
         repaired = [names[key] for key in await self._remove([(key, _TYPES[name]) for key, name in names.items()])]
         if await self._remove_unreadable_checkpoints(partition):
             repaired.append("checkpoint")
-        if await self._reset_unreadable_generation(partition, missing="generation" in repaired):
+        if await self._reset_unreadable_generation(partition):
             repaired.append("generation")
         if repaired:
             await self._store.raise_generation(partition)
@@ -150,13 +150,12 @@ class Repair:
             await self._redis.hdel(key, *unreadable)
         return bool(unreadable)
 
-    async def _reset_unreadable_generation(self, partition: int, *, missing: bool) -> bool:
-        """Begin a generation nobody can read at the clock: a small number may have been one already."""
+    async def _reset_unreadable_generation(self, partition: int) -> bool:
+        """Begin a generation nobody can read at the clock, to be raised: a small number may have been one already."""
         key = self._keys.generation(partition)
         stored = cast("bytes | None", await self._redis.get(key))
         unreadable = stored is not None and not (stored.isdigit() and len(stored) <= _MAX_DIGITS)
         if unreadable:
             log.error("generation that cannot be read set anew", key=key, found=repr(stored)[:100])
-        if unreadable or missing:
             await self._redis.set(key, int(time.time()))
         return unreadable

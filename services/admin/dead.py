@@ -123,7 +123,7 @@ async def _show(deployment: Deployment, chosen: Namespace) -> int:
         sys.stdout.write(letter.model_dump_json() + "\n")
         return DONE
     told = letter.model_dump(include={"stream_id", "parked", "attempts", "error", "redriven_from"}, exclude_none=True)
-    sys.stdout.write(f"{place_of(letter)}\n")
+    sys.stdout.write(f"{place_of(letter.source, letter.id)}\n")
     sys.stdout.writelines(f"{name}: {plain(str(value))}\n" for name, value in told.items())
     sys.stdout.write("event:\n")
     sys.stdout.writelines(f"  {plain(name)}: {plain(value)}\n" for name, value in (letter.fields or {}).items())
@@ -211,9 +211,8 @@ def _counts(tally: Tally, word: str) -> dict[str, int]:
 def _line_of(letter: DeadLetter, *, as_json: bool) -> str:
     if as_json:
         return letter.model_dump_json(exclude={"fields"}) + "\n"
-    return _row(
-        place_of(letter), letter.parked, str(letter.attempts), letter.type or "-", letter.topic or "-", letter.error
-    )
+    place = place_of(letter.source, letter.id)
+    return _row(place, letter.parked, str(letter.attempts), letter.type or "-", letter.topic or "-", letter.error)
 
 
 def _row(place: str, parked: str, tried: str, event_type: str, topic: str, error: str) -> str:

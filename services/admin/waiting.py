@@ -13,7 +13,7 @@ from core.log.dead import DeadLetters
 from core.log.entry import Entry, decode
 from core.log.errors import UndecodableEntryError
 from core.log.keys import Source
-from core.log.letters import Letters
+from core.log.letters import Letters, place_of
 from core.log.replay import LogReader
 from core.views.checkpoints import Checkpoints
 from pipai_contracts.record import StreamId
@@ -35,7 +35,7 @@ class _Waiting(NamedTuple):
     @property
     def place(self) -> str:
         """Where it stands, as `dead park` takes it."""
-        return f"{self.source.name}/{self.entry.stream_id}"
+        return place_of(self.source.name, self.entry.stream_id)
 
 
 async def list_waiting(deployment: Deployment, _: Namespace) -> int:
@@ -107,7 +107,8 @@ async def _at(deployment: Deployment, place: str) -> _Waiting:
 async def _refuse_projected(deployment: Deployment, source: Source, stream_id: StreamId) -> None:
     reached = (await Checkpoints(deployment.redis, deployment.keys).load(source)).stream_id
     if stream_id <= reached:
-        raise RefusedError(f"{source.name}/{stream_id} does not wait: a newer build projected it, or it was parked")
+        place = place_of(source.name, stream_id)
+        raise RefusedError(f"{place} does not wait: a newer build projected it, or it was parked")
 
 
 def _why_waiting(source: Source, entry: Entry) -> NewerVersionError | None:

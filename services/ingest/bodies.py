@@ -103,12 +103,14 @@ def parse(body: bytes, where: str = "body") -> Any:
 
 
 async def read_bounded(request: Request, limit: int, take: Callable[[int], None] | None = None) -> bytes:
-    """The request's body, of which never more than ``limit`` bytes and one network read are held.
+    """The request's body, of which never more than ``limit`` bytes and one network read are taken in.
 
-    ``take`` hears how many bytes are held more, before they are: see `Room.share`.
+    Once it is whole it is copied, so that for a moment up to twice ``limit`` is held. ``take`` hears how many bytes
+    are taken in more, before they are: see `Room.share`.
 
     Raises:
-        ProblemError: 413, 408.
+        ProblemError: 413 more than ``limit`` bytes, declared or sent; 408 more of it did not come within `SILENCE`
+            seconds, or all of it within `WHOLE`; and what ``take`` raises.
         starlette.requests.ClientDisconnect: the client went away.
     """
     refuse_declared_length(request, limit, "body")

@@ -47,7 +47,12 @@ def dead_letters_router(letters: Letters, resolver: Resolver) -> APIRouter:
     They show and change events of every tenant: access control belongs here, on the router, for operators only.
     """
     router = APIRouter(prefix="/stream/dead-letters", tags=["dead letters"], route_class=CountedRoute)
+    _add_reading(router, letters)
+    _add_resolving(router, letters, resolver)
+    return router
 
+
+def _add_reading(router: APIRouter, letters: Letters) -> None:
     @router.get("", response_model=DeadLetterPage, responses=documented(422, 503))
     async def list_letters(query: Annotated[PageQuery, Query()]) -> Response:
         """Dead letters, page by page, without the fields of their events."""
@@ -67,6 +72,10 @@ def dead_letters_router(letters: Letters, resolver: Resolver) -> APIRouter:
                 letter = await letters.find(letters.partition(source), letter_id)
         return _json(letter.model_dump_json())
 
+    _ = (list_letters, show_letter)  # called through the router only
+
+
+def _add_resolving(router: APIRouter, letters: Letters, resolver: Resolver) -> None:
     changing: dict[str, Any] = {
         "responses": documented(400, 404, 408, 413, 415, 422, 503),
         "openapi_extra": described({JSON: ChosenLetters}),
@@ -89,8 +98,7 @@ def dead_letters_router(letters: Letters, resolver: Resolver) -> APIRouter:
         _count(resolved, PURGED)
         return Purged(purged=resolved.total.done, gone=resolved.total.gone, more=resolved.more)
 
-    _ = (list_letters, show_letter, redrive, purge)  # called through the router only
-    return router
+    _ = (redrive, purge)  # called through the router only
 
 
 async def measure_dead_letters(letters: Letters) -> None:

@@ -13,8 +13,8 @@ from core.log.errors import DamagedLogError, LogUnavailableError
 from core.log.layout import LayoutError
 from core.log.requests import Requests
 from core.runtime.logs import get_logger
-from core.runtime.memory import memory_fault
-from core.runtime.redis import EvictingRedisError, ask_masters, refuse_eviction
+from core.runtime.memory import EvictingRedisError, memory_fault, refuse_eviction
+from core.runtime.redis import ask_masters
 from pipai_contracts.envelope import Envelope
 from pipai_contracts.publish import Published
 from pipai_contracts.sealed import Sealed, seal

@@ -70,43 +70,25 @@ def wrong_content_type(expected: str, found: str) -> ProblemError:
 
 def bad_body(what: str, where: str = "body") -> ProblemError:
     """400: the body is not what its content type says."""
-    return ProblemError(
-        400,
-        "bad-body",
-        "The body cannot be read",
-        f"{where}: {what}",
-        errors=[FieldProblem(where=where, what=what)],
-    )
+    return _wrong_at(where, what, 400, "bad-body", "The body cannot be read")
 
 
 def invalid_field(where: str, what: str) -> ProblemError:
     """422: one field of the request is wrong."""
-    return ProblemError(
-        422,
-        "invalid",
-        "The request has invalid fields",
-        f"{where}: {what}",
-        errors=[FieldProblem(where=where, what=what)],
-    )
+    return _wrong_at(where, what, 422, "invalid", "The request has invalid fields")
 
 
 def key_reused() -> ProblemError:
     """422: the request's Idempotency-Key came with another body before."""
     what = "came with another body; repeat that one unchanged, or send what is new, or missing, under another key"
-    return ProblemError(
-        422,
-        "key-reused",
-        "The Idempotency-Key stands for another request",
-        f"header.idempotency-key: {what}",
-        errors=[FieldProblem(where="header.idempotency-key", what=what)],
+    return _wrong_at(
+        "header.idempotency-key", what, 422, "key-reused", "The Idempotency-Key stands for another request"
     )
 
 
 def too_large(where: str, what: str) -> ProblemError:
     """413: the request has more bytes than are taken."""
-    return ProblemError(
-        413, "too-large", "Too large", f"{where}: {what}", errors=[FieldProblem(where=where, what=what)]
-    )
+    return _wrong_at(where, what, 413, "too-large", "Too large")
 
 
 def too_slow() -> ProblemError:
@@ -202,3 +184,8 @@ def unknown_letter(what: str) -> ProblemError:
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The refusals of a route for its OpenAPI description."""
     return {status: {"model": Problem} for status in statuses}
+
+
+def _wrong_at(where: str, what: str, status: int, kind: str, title: str) -> ProblemError:
+    """One place of the request is why it is refused."""
+    return ProblemError(status, kind, title, f"{where}: {what}", errors=[FieldProblem(where=where, what=what)])

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict
 from core.documents import DocumentError, UnsupportedError
 from core.log.errors import LogUnavailableError
 from core.log.layout import LayoutError
+from core.runtime.memory import EvictingRedisError
 from core.runtime.problems import ProblemError
-from core.runtime.redis import EvictingRedisError
 from core.runtime.storage import FileTooLargeError
 from services.ingest.bodies import arriving, refuse_declared_length
 from services.ingest.form import (

@@ -14,8 +14,8 @@ from core.log.read import entries_of, read_entries
 from core.runtime.logs import get_logger
 from core.runtime.redis import ask_holder
 from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints
-from core.views.errors import GenerationChangedError, LostBaseError, UnreadableViewsError, ViewsWentBackError
-from core.views.history import LogHistory, stands_at
+from core.views.errors import GenerationChangedError, LostBaseError, RepairNeededError, ViewsWentBackError
+from core.views.setback import Setbacks, stands_at
 from pipai_contracts.record import StreamId
 from services.projector import metrics
 from services.projector.continuity import contradicts, follows, gaps, misses_some, portions
@@ -45,7 +45,7 @@ class Follower:
         *,
         projection: Projection,
         checkpoints: Checkpoints,
-        history: LogHistory,
+        setbacks: Setbacks,
         survey: Survey,
         retention: Retention,
         batch: int,
@@ -56,7 +56,7 @@ class Follower:
         self._keys = keys
         self._projection = projection
         self._checkpoints = checkpoints
-        self._history = history
+        self._setbacks = setbacks
         self._survey = survey
         self._retention = retention
         self._batch = batch
@@ -95,10 +95,10 @@ class Follower:
             if follows(reached, fresh) and not contradicted:
                 *earlier, last = portions(fresh, self._projection.portion)
                 for portion in earlier:
-                    if await self._hand_over(portion, began) < len(portion):
+                    if await self._project(portion, began) < len(portion):
                         break
                 else:
-                    await self._hand_over(last, began, delivered=entries)
+                    await self._project(last, began, delivered=entries)
                 if self._waits_for is not None:
                     await self._pending.acknowledge(entries)
                 return
@@ -144,7 +144,7 @@ class Follower:
         return oldest[0].stream_id if oldest else None
 
     async def _read_on(self, *, upto: StreamId | None) -> int:
-        """Hand over what lies in the log beyond what was reached; returns how many entries that were."""
+        """Project what lies in the log beyond what was reached; returns how many entries that were."""
         count, asked = 0, min(FIRST_COUNT, self._batch)
         while True:
             began = time.perf_counter()
@@ -157,12 +157,12 @@ class Follower:
                 continue
             await self._note_loss(reached, entries)
             for portion in portions(entries, self._projection.portion):
-                taken = await self._hand_over(portion, began, read_before=True)
+                taken = await self._project(portion, began, read_before=True)
                 count += taken
                 if taken < len(portion):
                     return count
 
-    async def _hand_over(
+    async def _project(
         self, entries: Sequence[Entry], began: float, *, delivered: Sequence[Entry] = (), read_before: bool = False
     ) -> int:
         """Fold the entries and have them committed in turn; returns how many of them this build can read.
@@ -193,14 +193,17 @@ class Follower:
     async def _fold(self, entries: Sequence[Entry], *, read_before: bool) -> Stretch:
         try:
             return await self._projection.fold(self.source, entries, read_before=read_before)
-        except UnreadableViewsError as error:
+        except RepairNeededError as error:
             # What is being committed may be making the same views anew; two at once would undo each other's work.
             await self._turns.settled()
-            await self._projection.mend(error.topics)
+            await self._projection.repair_views(error.topics)
             return await self._projection.fold(self.source, entries, read_before=read_before)
 
     async def _finish(self, stretch: Stretch, since: Checkpoint, reached: Checkpoint, began: float) -> None:
-        """Commit a stretch, then move the checkpoint behind it. Each may be repeated after a crash."""
+        """Commit a stretch, then move the checkpoint behind it. Each may be repeated after a crash.
+
+        What it fails with is told by who waits for it.
+        """
         try:
             await self._projection.commit(stretch, since.stream_id)
             await self._advance(reached, since)
@@ -208,7 +211,6 @@ class Follower:
             metrics.BATCH_SECONDS.labels(self.source.name).observe(time.perf_counter() - began)
         except Exception as error:
             self._went_back = self._went_back or isinstance(error, ViewsWentBackError)
-            log.warning("stream batch not projected", stream=self.source.key, error=str(error))
             self._start_over()
             raise
 
@@ -264,7 +266,7 @@ class Follower:
     async def _load_checkpoint(self) -> Checkpoint:
         """The stored checkpoint, and a log that has nothing below it which is in no view."""
         copies = (await self._checkpoints.load_all([self.source]))[self.source]
-        if await self._history.mend(self.source, copies):
+        if await self._setbacks.mend(self.source, copies):
             self._went_back = True
             copies = (await self._checkpoints.load_all([self.source]))[self.source]
         self._compared = copies.lowest

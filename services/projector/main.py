@@ -9,13 +9,14 @@ from contextlib import AsyncExitStack
 import uvloop
 from redis.exceptions import RedisError
 
-from core.log.fitness import UNFIT
 from core.log.keys import Keys
 from core.log.layout import LayoutError
+from core.runtime.exits import UNFIT
 from core.runtime.loaded import keep_loaded
 from core.runtime.logs import configure_logging, get_logger
+from core.runtime.memory import EvictingRedisError
 from core.runtime.metrics import PortBusyError, metrics_server
-from core.runtime.redis import EvictingRedisError, command_client, safe_address
+from core.runtime.redis import command_client, safe_address
 from services.projector.broker import stream_broker
 from services.projector.lease import Leases
 from services.projector.projector import Projector

@@ -17,7 +17,7 @@ from core.log.errors import UndecodableEntryError
 from core.log.keys import Keys, Source, partition_of
 from core.runtime.logs import get_logger
 from core.views.checkpoints import Known
-from core.views.errors import ContendedViewError, GenerationChangedError, UnreadableViewsError
+from core.views.errors import ContendedViewError, GenerationChangedError, RepairNeededError
 from core.views.project import Folded, fold_batch, topics_in
 from core.views.repair import Repair
 from core.views.store import ViewStore, commit_calls
@@ -86,7 +86,7 @@ class Projection:
 
         Raises:
             redis.exceptions.RedisError: views could not be loaded.
-            UnreadableViewsError: `mend` them while nothing is being committed, and fold again.
+            RepairNeededError: `repair_views` of them while nothing is being committed, and fold again.
         """
         parked = await self._dead.parked_among(source, entries) if read_before else set[StreamId]()
         stretch = _decode(source, entries, parked)
@@ -173,7 +173,7 @@ class Projection:
         missing = [topic for topic in topics if topic not in known]
         stored = await self._store.load(missing) if missing else {}
         if len(stored) < len(missing):
-            raise UnreadableViewsError([topic for topic in missing if topic not in stored])
+            raise RepairNeededError([topic for topic in missing if topic not in stored])
         return {**known, **stored}
 
     async def _load_stored(self, topics: Sequence[Topic]) -> dict[Topic, Stored]:
@@ -181,10 +181,10 @@ class Projection:
         loaded = await self._store.load(topics)
         if len(loaded) == len(topics):
             return loaded
-        await self.mend([topic for topic in topics if topic not in loaded])
+        await self.repair_views([topic for topic in topics if topic not in loaded])
         return await self._store.load(topics)
 
-    async def mend(self, topics: Collection[Topic]) -> None:
+    async def repair_views(self, topics: Collection[Topic]) -> None:
         """Make views that cannot be read anew. Never while a commit is under way that may do the same.
 
         Raises:

@@ -14,12 +14,12 @@ from core.log.dead import DeadLetters
 from core.log.keys import Keys
 from core.log.layout import LayoutError, check_layout
 from core.runtime.logs import get_logger
-from core.runtime.redis import refuse_eviction
+from core.runtime.memory import refuse_eviction
 from core.runtime.tasks import running
 from core.views.checkpoints import Checkpoints
 from core.views.failover import Failover, Regression
-from core.views.history import LogHistory
 from core.views.repair import Repair
+from core.views.setback import Setbacks
 from core.views.store import ViewStore
 from services.projector import metrics
 from services.projector.follower import Follower
@@ -60,7 +60,7 @@ class Projector:
         repair = Repair(redis, self._keys, store)
         self._projection = Projection(self._keys, store, DeadLetters(redis, self._keys), repair)
         self._checkpoints = Checkpoints(redis, self._keys)
-        self._history = LogHistory(redis, self._keys, store, view_ttl=settings.view_ttl)
+        self._setbacks = Setbacks(redis, self._keys, store, view_ttl=settings.view_ttl)
         self._survey = Survey(self._checkpoints)
         self._retention = Retention(redis, self._keys, settings)
         self._turns = Turns()
@@ -216,7 +216,7 @@ class Projector:
                 source,
                 projection=self._projection,
                 checkpoints=self._checkpoints,
-                history=self._history,
+                setbacks=self._setbacks,
                 survey=self._survey,
                 retention=self._retention,
                 batch=settings.projector_batch,

@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any
+
+from core.runtime.logs import get_logger
+
+log = get_logger()
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -46,9 +49,11 @@ class Turns:
                 await asyncio.wait([self._tidying])
 
     async def end(self) -> None:
-        """Wait until nothing is being committed, whatever came of it."""
-        with suppress(Exception):
+        """Wait until nothing is being committed; what it failed with is told here, and raised to nobody."""
+        try:
             await self.settled()
+        except Exception as error:  # noqa: BLE001 - nobody else would hear of it
+            log.warning("stream batch not projected", error=str(error))
 
     async def _run(self, work: Work, afterwards: Work) -> None:
         await work()

@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Final
 
+from core.runtime.exits import UNFIT
 from services.standalone.admin import admin
 from services.standalone.checks import run_checks
 from services.standalone.settings_table import print_settings
@@ -18,7 +19,7 @@ def main(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     if sys.platform == "win32":
         sys.stderr.write("On Windows this runs in WSL (Windows Subsystem for Linux), as on Linux.\n")
-        return 2
+        return UNFIT
     parser = argparse.ArgumentParser(prog="./run")
     commands = parser.add_subparsers(dest="command", required=True)
     up_parser = commands.add_parser("up")

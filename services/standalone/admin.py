@@ -10,6 +10,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from core.runtime.settings import what_is_wrong
+from services.admin.command import REFUSED
 from services.admin.main import main
 from services.standalone.embedded import EmbeddedError, redis_server
 from services.standalone.plan import external_redis
@@ -18,8 +19,6 @@ from services.standalone.state import AlreadyRunningError, is_running, only_one,
 
 PROGRAM: Final = "./run pipai-admin"
 """What a person here types; the bare name would not be found, or look for another Redis."""
-
-_USAGE: Final = 2
 
 
 def admin(folder: Path, arguments: Sequence[str]) -> int:
@@ -40,7 +39,7 @@ def admin(folder: Path, arguments: Sequence[str]) -> int:
     except (AlreadyRunningError, EmbeddedError) as error:
         problem = str(error)
     sys.stderr.write(f"{problem}\n")
-    return _USAGE
+    return REFUSED
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Final
 
 import psutil
 
+from core.runtime.exits import UNFIT
 from services.standalone.guard import guarded
 from services.standalone.output import Output
 
@@ -19,9 +20,8 @@ LONGEST_PAUSE: Final = 30.0
 STEADY: Final = 30.0
 """Seconds after which a service counts as having run well: its next end starts with the first pause again."""
 
-USAGE_ERROR: Final = 2
-USAGE_ERRORS: Final = 5
-"""A wrong setting does not heal: after so many ends with exit code 2 in a row nothing more is tried."""
+UNFIT_ENDS: Final = 5
+"""A wrong setting does not heal: after so many ends with `UNFIT` in a row nothing more is tried."""
 
 CANNOT_START: Final = 127
 PROBE_PAUSE: Final = 0.1
@@ -65,16 +65,16 @@ class Child:
 
     async def keep_running(self) -> None:
         """Run the service, again and again, until `stop` is called or its settings are plainly wrong."""
-        failures = usage_errors = 0
+        failures = unfit_ends = 0
         clock = asyncio.get_running_loop().time
         while not self._stopping.is_set():
             began = clock()
             code = await self._run_once()
             if self._stopping.is_set():
                 break
-            usage_errors = usage_errors + 1 if code == USAGE_ERROR else 0
-            if usage_errors == USAGE_ERRORS:
-                self._tell(f"ended {USAGE_ERRORS} times because of its settings; it is not started again")
+            unfit_ends = unfit_ends + 1 if code == UNFIT else 0
+            if unfit_ends == UNFIT_ENDS:
+                self._tell(f"ended {UNFIT_ENDS} times because of its settings; it is not started again")
                 self._become(State.GAVE_UP)
                 self.settled.set()
                 return

@@ -11,6 +11,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from core.log.fitness import why_unfit
+from core.runtime.exits import UNFIT
 from core.runtime.settings import what_is_wrong
 from services.standalone.admin import PROGRAM
 from services.standalone.child import Child, State
@@ -25,7 +26,6 @@ FOLDER: Final = Path(".pipai")
 """Where everything the running system keeps is, below the working directory."""
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-USAGE: Final = 2
 
 
 def up(projectors: int) -> int:
@@ -44,7 +44,7 @@ def up(projectors: int) -> int:
     except (AlreadyRunningError, EmbeddedError) as error:
         problem = str(error)
     sys.stderr.write(f"{problem}\n")
-    return USAGE
+    return UNFIT
 
 
 async def _serve(settings: StandaloneSettings, plan: Plan, began: float) -> int:
@@ -82,7 +82,7 @@ async def _serve(settings: StandaloneSettings, plan: Plan, began: float) -> int:
         output.close()
     if supervisor.refused is not None:
         sys.stderr.write(f"{supervisor.refused.replace('pipai-admin', PROGRAM)}\n")
-        return USAGE
+        return UNFIT
     return 0
 
 

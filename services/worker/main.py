@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 
 from temporalio.envconfig import ClientConnectConfig
 
-from core.log.fitness import UNFIT
 from core.log.layout import LayoutError
+from core.runtime.exits import UNFIT
 from core.runtime.logs import configure_logging, get_logger
 from core.runtime.metrics import PortBusyError, metrics_server
 from core.runtime.temporal import temporal_target

@@ -68,7 +68,7 @@ async def test_viewers_are_told_and_the_process_ends_in_time(
             for stream in (one, two):
                 [farewell] = await stream.rest()
                 assert farewell.event == "disconnected"
-                assert (farewell.data["reason"], farewell.data["reconnect"]) == ("shutdown", True)
+                assert (farewell.data["reason"], farewell.data["reconnect"]) == ("draining", True)
                 assert farewell.id is None
             assert await process.wait() == 0
     log = (tmp_path / "api.log").read_text()

@@ -44,6 +44,16 @@ def test_every_file_and_folder_a_document_names_is_there(document: Path) -> None
     assert sorted(name for name in files | folders if not is_there(name)) == []
 
 
+@pytest.mark.parametrize(
+    "room", ["core", *(f"services/{name}" for name in ("admin", "ingest", "projector", "standalone"))]
+)
+def test_the_architecture_names_every_module(room: str) -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    named = {name.rpartition("/")[2] for name in re.findall(r"`([\w/]+\.(?:py|lua))`", text)}
+    modules = {path.name for path in (ROOT / room).rglob("*.*") if path.suffix in {".py", ".lua"}}
+    assert sorted(modules - named - {"__init__.py"}) == []
+
+
 @each_document
 def test_every_link_leads_to_a_page_and_a_section_that_are_there(document: Path) -> None:
     lost: list[str] = []

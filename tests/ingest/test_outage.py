@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
-from core.runtime.redis import EvictingRedisError
+from core.runtime.memory import EvictingRedisError
 from services.ingest.main import build
 from services.ingest.settings import IngestSettings
 from services.standalone.embedded import Server, redis_server

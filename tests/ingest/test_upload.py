@@ -65,12 +65,25 @@ async def test_an_uploaded_document_is_stored_started_and_announced(
     assert stored.read_bytes() == PDF
     assert stored.name == file_id
 
-    described = await temporal.get_workflow_handle(workflow_id).describe()
+    run_id = await _assert_started(temporal, workflow_id, file_id, queue)
+    for source, topic in (
+        ("workflow:progress", f"workflow:{workflow_id}"),
+        ("analysis:progress", f"file:{file_id}"),
+    ):
+        [fields] = await log.events(source)
+        assert (fields["topic"], fields["user"], fields["run"]) == (topic, "ada", run_id)
+        data = json.loads(fields["data"])
+        assert (data["step"], data["progress"]) == ("queued", 0)
+
+
+async def _assert_started(temporal: Client, workflow_id: str, file_id: str, queue: str) -> str:
+    """The analysis of ada's report runs, with all it needs to know; returns its run id."""
+    handle = temporal.get_workflow_handle(workflow_id)
+    described = await handle.describe()
     assert described.status is WorkflowExecutionStatus.RUNNING
     assert (described.workflow_type, described.task_queue) == ("DocumentAnalysis", queue)
     assert await described.memo() == {"tenant": "default", "file_id": file_id, "user_id": "ada"}
     assert described.raw_info.HasField("execution_time")
-    handle = temporal.get_workflow_handle(workflow_id)
     history = await handle.fetch_history()
     started = history.events[0].workflow_execution_started_event_attributes
     assert started.workflow_execution_timeout.ToTimedelta() == timedelta(days=1)
@@ -83,15 +96,8 @@ async def test_an_uploaded_document_is_stored_started_and_announced(
         filename="My report.pdf",
         content_type="application/pdf",
     )
-
-    for source, topic in (
-        ("workflow:progress", f"workflow:{workflow_id}"),
-        ("analysis:progress", f"file:{file_id}"),
-    ):
-        [fields] = await log.events(source)
-        assert (fields["topic"], fields["user"], fields["run"]) == (topic, "ada", described.run_id)
-        data = json.loads(fields["data"])
-        assert (data["step"], data["progress"]) == ("queued", 0)
+    assert described.run_id is not None
+    return described.run_id
 
 
 async def test_the_owner_may_come_after_the_file_or_not_at_all(client: httpx2.AsyncClient, log: Log) -> None:

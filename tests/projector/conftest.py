@@ -20,8 +20,8 @@ from core.runtime.redis import command_client
 from core.views.checkpoints import Checkpoints
 from core.views.errors import ViewsWentBackError
 from core.views.folds import render
-from core.views.history import LogHistory
 from core.views.repair import Repair
+from core.views.setback import Setbacks
 from core.views.store import ViewStore
 from pipai_contracts.ids import Topic
 from pipai_contracts.publish import Published
@@ -139,7 +139,7 @@ class Deployment:
         repair = Repair(self.redis, self.keys, self.store)
         projection = Projection(self.keys, self.store, DeadLetters(self.redis, self.keys), repair)
         survey = Survey(self.checkpoints)
-        history = LogHistory(self.redis, self.keys, self.store, view_ttl=self.settings.view_ttl)
+        setbacks = Setbacks(self.redis, self.keys, self.store, view_ttl=self.settings.view_ttl)
         retention, turns = Retention(self.redis, self.keys, self.settings), Turns()
         for source in sources:
             await create_group(self.redis, source)
@@ -150,7 +150,7 @@ class Deployment:
                 source,
                 projection=projection,
                 checkpoints=self.checkpoints,
-                history=history,
+                setbacks=setbacks,
                 survey=survey,
                 retention=retention,
                 batch=self.settings.projector_batch,

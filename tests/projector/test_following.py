@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from structlog.testing import capture_logs
 
 from core.log.entry import Entry
 from core.log.keys import GROUP
@@ -86,7 +87,8 @@ async def test_a_long_stream_is_trimmed_once_its_events_are_in_the_views(deploym
 
 async def test_an_event_whose_id_is_ahead_of_the_clock_is_not_stranded(deployment: Deployment) -> None:
     """After a clock was set back, or an entry with an id of the future, age tells nothing about who waits."""
-    async with deployment.projecting():
+    async with deployment.projecting() as projector:
+        await wait_until(lambda: projector.ready, message="the sources are not followed")
         source = deployment.source()
         await deployment.redis.xadd(source.key, {"by": "hand"}, id="99999999999999-0")
         await deployment.redis.xgroup_setid(source.key, GROUP, "99999999999999-9")  # it will deliver nothing
@@ -138,6 +140,22 @@ async def test_what_comes_after_a_stretch_that_failed_is_not_projected_without_i
         await follower.catch_up()
     await follower.catch_up()
     await deployment.settled()
+
+
+async def test_a_failed_commit_is_told_once(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the log when nobody waited for it, else by who did."""
+
+    async def fail(*_: Any) -> None:
+        raise RedisConnectionError("cut")
+
+    monkeypatch.setattr(Projection, "commit", fail)
+    follower = await deployment.follower()
+    await deployment.publish(step(1))
+    with capture_logs() as told:
+        await follower.begin(await deployment.deliver())
+        with pytest.raises(RedisConnectionError):
+            await follower.catch_up()
+    assert [line["event"] for line in told if line.get("error") == "cut"] == ["stream batch not projected"]
 
 
 async def test_reads_of_a_backlog_begin_small_and_grow_with_what_comes(

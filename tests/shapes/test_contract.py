@@ -10,7 +10,8 @@ from core.log.entry import Entry
 from core.log.keys import partition_of
 from core.log.letters import Letters
 from core.log.requests import Requests
-from core.runtime.redis import EvictingRedisError, ask_holder, command_client, refuse_eviction
+from core.runtime.memory import EvictingRedisError, refuse_eviction
+from core.runtime.redis import ask_holder, command_client
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
 from services.api.settings import ApiSettings

@@ -28,6 +28,7 @@ from tests.shapes.servers import Shape, connected
 from tests.shapes.traffic import Traffic
 
 HEALED_WITHIN = 20
+"""Seconds. Twice the 10 within which all is to go on after a failover: the machine may be busy."""
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from services.standalone import child as child_module
-from services.standalone.child import USAGE_ERRORS, State
+from services.standalone.child import UNFIT_ENDS, State
 from services.standalone.supervisor import given_up
 from tests.conftest import wait_until
 from tests.standalone.conftest import PATIENT, STUBBORN, Start, lives, program
@@ -61,7 +61,7 @@ async def test_wrong_settings_are_given_up_clearly(supervise: Start) -> None:
     )
     await running.ready.wait()
     assert given_up(running.supervisor.children) == ["wrong"]
-    assert running.child("wrong").restarts == USAGE_ERRORS - 1
+    assert running.child("wrong").restarts == UNFIT_ENDS - 1
     assert "wrong ended 5 times because of its settings; it is not started again" in running.shown
     assert running.child("right").state is State.READY
 

@@ -8,17 +8,16 @@ What shows that the log is the one the checkpoint tells of is the event the chec
 """
 
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from core.log.dead import DeadLetters
 from core.log.entry import Entry
 from core.log.keys import Keys, Source
 from core.log.lift import Lifter
 from core.log.read import entries_of, read_entries
+from core.log.replay import LogReader, topics_named
 from core.runtime.logs import get_logger
 from core.runtime.redis import ask_holder
 from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints, Copies
@@ -34,7 +33,7 @@ _CLOCKS_DIFFER: Final = 3_600_000
 log = get_logger()
 
 
-class LogHistory:
+class Setbacks:
     """Compares checkpoints with the log of one deployment. ``view_ttl``: seconds a view outlives its last event."""
 
     def __init__(self, redis: Redis, keys: Keys, store: ViewStore, *, view_ttl: int) -> None:
@@ -44,6 +43,7 @@ class LogHistory:
         self._checkpoints = Checkpoints(redis, keys)
         self._dead = DeadLetters(redis, keys)
         self._lifter = Lifter(redis)
+        self._reader = LogReader(redis, keys)
         self._view_ttl = view_ttl
 
     async def mend(self, source: Source, copies: Copies) -> bool:
@@ -58,7 +58,8 @@ class LogHistory:
         furthest = copies.highest
         if furthest == NOTHING or await self._holds(source, furthest):
             return False
-        first, newest_id = await self._ends(source)
+        first = next(iter(await read_entries(self._redis, source, after=BEGINNING, count=1)), None)
+        newest_id = await self._reader.newest(source)
         seconds, _ = await ask_holder(self._redis, source.key, "TIME")
         if furthest.stream_id.milliseconds > seconds * 1000 + _CLOCKS_DIFFER:
             await self._put_back(source, copies, first, before=StreamId(seconds * 1000 + _CLOCKS_DIFFER, 0))
@@ -77,17 +78,6 @@ class LogHistory:
         place = str(checkpoint.stream_id)
         found = entries_of(cast("list[Any]", await self._redis.xrange(source.key, min=place, max=place)))
         return stands_at(checkpoint, found)
-
-    async def _ends(self, source: Source) -> tuple[Entry | None, StreamId]:
-        """The first event of the log, and the newest id that was ever given out in it."""
-        first = await read_entries(self._redis, source, after=BEGINNING, count=1)
-        try:
-            told = await self._redis.xinfo_stream(source.key)
-        except ResponseError as error:
-            if "no such key" not in str(error):
-                raise
-            return None, BEGINNING
-        return (first[0] if first else None), StreamId.parse(told["last-generated-id"])
 
     async def _put_back(self, source: Source, copies: Copies, first: Entry | None, *, before: StreamId) -> None:
         """Put copies of a checkpoint back that no log can have reached; views skip what they have heard of."""
@@ -131,7 +121,7 @@ class _Page:
     ) -> "_Page":
         wanted: dict[Topic, set[bytes]] = {}
         for entry in entries:
-            for topic in _topics(entry):
+            for topic in topics_named(entry):
                 wanted.setdefault(topic, set()).add(str(entry.stream_id).encode())
         views = await store.load(list(wanted))
         heard = {topic: view.heard.get(source.name, BEGINNING) for topic, view in views.items()}
@@ -140,11 +130,11 @@ class _Page:
 
     def is_told(self, entry: Entry) -> bool:
         """Whether a view has the event: its feed tells of it, and not of another that had the same id."""
-        return any(self._tells(topic, entry) for topic in _topics(entry))
+        return any(self._tells(topic, entry) for topic in topics_named(entry))
 
     def is_hidden(self, entry: Entry, checkpoint: StreamId) -> bool:
         """Whether a view lacks the event and would skip it, or never be shown it."""
-        topics = _topics(entry)
+        topics = topics_named(entry)
         if not topics:
             return entry.stream_id <= checkpoint
         return any(
@@ -180,16 +170,6 @@ def stands_at(checkpoint: Checkpoint, entries: Sequence[Entry]) -> bool:
     return (
         bool(entries) and entries[0].stream_id == checkpoint.stream_id and entries[0].offset in {0, checkpoint.offset}
     )
-
-
-def _topics(entry: Entry) -> list[Topic]:
-    """The views the event belongs to, also if it is of another build."""
-    fields = entry.fields
-    with suppress(KeyError, ValueError):
-        own = Topic.parse(f"{fields[b'tenant'].decode()}:{fields[b'topic'].decode()}")
-        user = fields[b"user"].decode()
-        return [own, Topic(own.tenant, "user", user)] if user and own.kind != "user" else [own]
-    return []
 
 
 def _just_before(first: Entry | None) -> Checkpoint:
