@@ -1,10 +1,7 @@
 """Running an app as a process of its own."""
 
 import asyncio
-import signal
-import sys
 from collections.abc import Callable, Coroutine
-from types import FrameType
 from typing import Any
 
 from core.runtime.exits import UNFIT
@@ -38,8 +35,6 @@ def serve(
         get_logger().error("service stops", service=service.name, reason=reason)
         return UNFIT
     app = create_app(service, title=f"PIP AI Stream: {service.name}", cors_origins=settings.allowed_origins())
-    # uvicorn raises the signal again after its own shutdown: without this a stop as asked looks like a crash.
-    signal.signal(signal.SIGTERM, _end)
     keep_loaded()
     allow_many_files()
     try:
@@ -49,7 +44,3 @@ def serve(
         get_logger().error("service stops", service=service.name, reason=str(error))
         return 1
     return 0
-
-
-def _end(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(0)

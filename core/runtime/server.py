@@ -1,6 +1,8 @@
 """uvicorn's server, which drains what it serves before it closes."""
 
 import asyncio
+import signal
+import sys
 from collections.abc import Awaitable, Callable
 from socket import socket
 from types import FrameType
@@ -43,6 +45,13 @@ class DrainingServer(uvicorn.Server):
         self._drain = drain
         self._signals = 0
 
+    def run(self, sockets: list[socket] | None = None) -> None:
+        """Serve until told to stop."""
+        # uvicorn raises the signal again after its own shutdown: without this a stop as asked looks like a crash.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _end)
+        super().run(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal to end."""
         self._signals += 1
@@ -58,3 +67,7 @@ class DrainingServer(uvicorn.Server):
             draining.cancel()
             await asyncio.gather(draining, return_exceptions=True)
         await super().shutdown(sockets)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)

@@ -40,6 +40,9 @@ _RETRY_SECONDS: Final = 1.0
 _OTHER_FILES: Final = 100
 """Files the process needs beside its viewers' connections."""
 
+_APART: Final = 0.05
+"""Seconds between two viewers that are sent away, at most: few of them are not worth a longer stop."""
+
 _MOMENT: Final = 0.01
 """Seconds that are not worth a wait."""
 
@@ -80,7 +83,7 @@ class Audience:
             raise _refusal("full", f"This process serves {self._most} viewers, which is its limit")
 
     async def drain(self) -> None:
-        """Send everybody away, one after another over ``DRAIN_SECONDS``, and let nobody in any more."""
+        """Send everybody away, one after another within ``DRAIN_SECONDS``, and let nobody in any more."""
         self.draining = True
         self.waiters.end()
         viewers = list(self._hub.viewers)
@@ -89,8 +92,9 @@ class Audience:
             log.info("stream viewers are sent away", viewers=len(viewers), seconds=self._settings.drain_seconds)
         loop = asyncio.get_running_loop()
         began = loop.time()
+        apart = min(self._settings.drain_seconds / max(len(viewers), 1), _APART)
         for number, viewer in enumerate(viewers):
-            early = began + self._settings.drain_seconds * number / len(viewers) - loop.time()
+            early = began + apart * number - loop.time()
             if early > _MOMENT:
                 await asyncio.sleep(early)
             viewer.end("draining", reconnect=True, retry=jittered(self._settings.reconnect_interval))

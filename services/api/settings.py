@@ -45,7 +45,7 @@ class ApiSettings(HttpSettings):
     drain_seconds: Annotated[
         float,
         Field(
-            description="Over how many seconds a process that is told to stop sends its viewers away, one by one.",
+            description="Seconds within which a process that is told to stop sends its viewers away, one by one.",
             ge=0,
             le=600,
         ),

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx2
@@ -74,6 +75,58 @@ async def test_viewers_are_told_and_the_process_ends_in_time(
     log = (tmp_path / "api.log").read_text()
     assert "Traceback" not in log
     assert "never retrieved" not in log
+
+
+async def test_a_process_that_drains_is_not_ready_lets_nobody_in_and_says_when_to_come_back(start: Start) -> None:
+    process, api = await start(RECONNECT_INTERVAL="5000")
+    async with AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(api.watching(f"/stream/workflow/{n}")) for n in range(40)]
+        for stream in streams:
+            await stream.next()
+        process.send_signal(signal.SIGTERM)
+        await wait_until(lambda: any(stream.ended for stream in streams))
+        ready, refused = await api.client.get("/readyz"), await api.client.get("/stream/workflow/new")
+        assert (ready.status_code, refused.status_code) == (503, 503)
+        assert refused.json()["type"] == "/problems/draining"
+        assert refused.headers["retry-after"] == "1"
+        farewells = [(await stream.rest())[-1] for stream in streams]
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0
+    assert {farewell.data["reason"] for farewell in farewells} == {"draining"}
+    waits = [farewell.retry or 0 for farewell in farewells]
+    assert all(500 <= wait <= 5000 for wait in waits)
+    assert len(set(waits)) > 20
+
+
+async def test_a_second_signal_ends_a_drain(start: Start) -> None:
+    process, api = await start(DRAIN_SECONDS="600")
+    async with AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(api.watching(f"/stream/workflow/{n}")) for n in range(200)]
+        for stream in streams:
+            await stream.next()
+        process.send_signal(signal.SIGTERM)
+        await wait_until(lambda: any(stream.ended for stream in streams))
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(6):
+            assert await process.wait() == 0
+
+
+async def test_a_full_process_says_so(start: Start) -> None:
+    _, api = await start(STREAM_MAX_CONNECTIONS="2")
+    async with api.watching("/stream/workflow/a") as one, api.watching("/stream?topic=user:u") as two:
+        await one.next()
+        await two.next()
+        for target in ("/stream/workflow/b", "/stream?topic=user:v", "/stream/system"):
+            answer = await api.client.get(target)
+            assert (answer.status_code, answer.json()["type"]) == (503, "/problems/full")
+            assert answer.headers["retry-after"] == "1"
+        assert (await api.client.get("/readyz")).status_code == 200
+    await wait_until(lambda: _lets_in(api))
+
+
+async def _lets_in(api: Api) -> bool:
+    async with api.watching("/stream/workflow/b") as stream:
+        return stream.status == 200
 
 
 async def test_a_redis_that_hangs_does_not_hold_a_shutdown_up(start: Start, proxy: FaultProxy) -> None:
