@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from socket import socket
 from typing import Any
 
 from core.runtime.exits import UNFIT
@@ -12,6 +13,7 @@ from core.runtime.logs import configure_logging, get_logger
 from core.runtime.metrics import PortBusyError, metrics_server
 from core.runtime.server import DrainingServer, http_config
 from core.runtime.settings import HttpSettings
+from core.runtime.workers import serve_by_workers, worker_socket
 
 
 def serve(
@@ -22,25 +24,38 @@ def serve(
     port: int,
     metrics: int,
     unfit: Callable[[], Coroutine[Any, Any, str | None]],
+    workers: int = 1,
 ) -> int:
-    """Serve until told to stop; returns the exit code, 1 when ``metrics``, the port of ``/metrics``, is taken.
+    """Serve until told to stop; returns the exit code, 1 when a port, ``metrics`` being that of ``/metrics``, is taken.
 
     ``unfit`` says why the service cannot work until somebody changes a setting: it returns `UNFIT` then, and does
-    not start.
-    When ``port`` itself is taken uvicorn says so and exits.
+    not start. With several ``workers`` this process starts them and serves nobody itself.
     """
     configure_logging(service.name, settings)
     reason = asyncio.run(unfit())
     if reason is not None:
         get_logger().error("service stops", service=service.name, reason=reason)
         return UNFIT
-    app = create_app(service, title=f"PIP AI Stream: {service.name}", cors_origins=settings.allowed_origins())
-    keep_loaded()
-    allow_many_files()
+    given = worker_socket()
     try:
-        with metrics_server(settings.metrics_host, metrics):
-            DrainingServer(http_config(app, host, port), service.drain).run()
-    except PortBusyError as error:
+        if workers > 1 and given is None:
+            return serve_by_workers(f"services.{service.name}", workers, (host, port), (settings.metrics_host, metrics))
+        _serve_here(service, settings, given, (host, port), metrics)
+    except (PortBusyError, OSError) as error:
         get_logger().error("service stops", service=service.name, reason=str(error))
         return 1
     return 0
+
+
+def _serve_here(
+    service: HttpService, settings: HttpSettings, given: socket | None, address: tuple[str, int], metrics: int
+) -> None:
+    app = create_app(service, title=f"PIP AI Stream: {service.name}", cors_origins=settings.allowed_origins())
+    keep_loaded()
+    allow_many_files()
+    server = DrainingServer(http_config(app, *address), service.drain)
+    if given is not None:
+        server.run([given])
+        return
+    with metrics_server(settings.metrics_host, metrics):
+        server.run()

@@ -11,5 +11,5 @@ from services.api.settings import ApiSettings
 if __name__ == "__main__":
     settings = ApiSettings()
     unfit = partial(why_unfit, settings)
-    ports = {"port": settings.port, "metrics": settings.metrics_port}
-    sys.exit(serve(build(settings), settings, host=settings.host, unfit=unfit, **ports))
+    numbers = {"port": settings.port, "metrics": settings.metrics_port, "workers": settings.api_workers}
+    sys.exit(serve(build(settings), settings, host=settings.host, unfit=unfit, **numbers))

@@ -4,7 +4,9 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-ACTIVE_STREAMS: Final = Gauge("pipai_active_streams", "Open streams of this process.", ["kind"])
+ACTIVE_STREAMS: Final = Gauge(
+    "pipai_active_streams", "Topics that open streams watch.", ["kind"], multiprocess_mode="livesum"
+)
 DELIVERED: Final = Counter("pipai_delivered_events_total", "Events handed to viewers.", ["kind"])
 REFUSED: Final = Counter("pipai_refused_streams_total", "Streams that were not let in.", ["reason"])
 RESETS: Final = Counter("pipai_resets_total", "Times a viewer was told that positions jump.", ["reason"])
@@ -15,5 +17,7 @@ DELIVERY_SECONDS: Final = Histogram(
     "From an event's append to its hand-over to this process's viewers.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
-REDIS_UP: Final = Gauge("pipai_redis_up", "1 while the change feed can be read, else 0.")
-TEMPORAL_UP: Final = Gauge("pipai_temporal_up", "1 when Temporal answered last time it was asked, else 0.")
+REDIS_UP: Final = Gauge("pipai_redis_up", "1 while the change feed can be read, else 0.", multiprocess_mode="livemin")
+TEMPORAL_UP: Final = Gauge(
+    "pipai_temporal_up", "1 when Temporal answered last time it was asked, else 0.", multiprocess_mode="livemin"
+)

@@ -50,3 +50,12 @@ class ApiSettings(HttpSettings):
             le=600,
         ),
     ] = 10
+    api_workers: Annotated[
+        int,
+        Field(
+            description="Processes of the api behind its one port, with one /metrics for all. Each serves"
+            " STREAM_MAX_CONNECTIONS and takes a core at most. `./run up` has one, whatever this says.",
+            ge=1,
+            le=64,
+        ),
+    ] = 1
