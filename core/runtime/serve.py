@@ -16,7 +16,7 @@ from core.runtime.settings import HttpSettings
 from core.runtime.workers import serve_by_workers, worker_socket
 
 
-def serve(
+def serve(  # noqa: PLR0913 - a process and its two ports
     service: HttpService,
     settings: HttpSettings,
     *,
