@@ -1,7 +1,7 @@
 """One fault test: the whole system as processes under load, watched, broken, left to heal, then checked."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,7 +47,7 @@ class Round:
     redis: Redis
     projectors: list[Service]
     ingest: Service
-    api: Service
+    apis: list[Service]
     workload: Workload
     observer: Observer
     viewers: list[Viewer]
@@ -178,22 +178,33 @@ async def round_of(
         stack.push_async_callback(redis.aclose)
         blocking = blocking_client(direct, BLOCK_MS)
         stack.push_async_callback(blocking.aclose)
-        ingest, api = Service("services.ingest", folder, values), Service("services.api", folder, values)
+        ingest = Service("services.ingest", folder, values)
+        served = [Service("services.api", folder, values) for _ in range(scale.apis)]
         make_projector = partial(Service, projector, folder, values)
         projectors = [make_projector() for _ in range(2)]
-        await stack.enter_async_context(started(ingest, api, *projectors))
+        await stack.enter_async_context(started(ingest, *served, *projectors))
         observer = Observer(blocking, keys, history)
         await stack.enter_async_context(observer.observing())
-        viewers = [Viewer(topic.name, api.port, topic, history) for topic in WATCHED]
-        for viewer in viewers:
+        watching = [
+            Viewer(f"{topic.name} {number}", _turned([one.port for one in served], number), topic, history)
+            for topic in WATCHED
+            for number in range(scale.viewers)
+        ]
+        for viewer in watching:
             await stack.enter_async_context(viewer.watching())
         appender = Appender(redis, keys, idempotency_window=600, owner_ttl=600)
         workload = Workload(history, ingest.port, appender, rate=scale.rate, seed=seed)
         made = Round(
-            history, keys, redis, projectors, ingest, api, workload, observer, viewers, Random(seed), scale, folder,
+            history, keys, redis, projectors, ingest, served, workload, observer, watching, Random(seed), scale, folder,
             make_projector,
         )  # fmt: skip
         stack.push_async_callback(made.end_added)
         await made.loads.enter_async_context(workload.publishing())
         stack.push_async_callback(made.loads.aclose)
         yield made
+
+
+def _turned(ports: Sequence[int], by: int) -> list[int]:
+    """The ports in turn, beginning with another for each."""
+    by %= len(ports)
+    return [*ports[by:], *ports[:by]]

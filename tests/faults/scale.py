@@ -6,11 +6,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scale:
-    """``rate`` in events a second; ``seconds`` of load around a fault; ``kills`` of a projector in one test."""
+    """``rate`` in events a second; ``seconds`` of load around a fault; ``kills`` of a projector in one test.
+
+    ``apis``: how many api processes; ``viewers``: of each topic that is watched.
+    """
 
     rate: int
     seconds: float
     kills: int
+    apis: int = 1
+    viewers: int = 1
 
 
 SHORT = Scale(rate=300, seconds=2.0, kills=5)

@@ -1,8 +1,9 @@
 """A viewer as a browser is one: it reads, and comes back from where it was whenever its stream ends."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import cycle
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -17,13 +18,14 @@ _COME_BACK_SECONDS = 0.2
 
 
 class Viewer:
-    """Watches one topic through one api process. ``cursor`` is where it stands."""
+    """Watches one topic, each time through the next of some api processes. ``cursor`` is where it stands."""
 
-    def __init__(self, name: str, port: int, topic: Topic, history: History) -> None:
+    def __init__(self, name: str, ports: Sequence[int], topic: Topic, history: History) -> None:
         self.topic = topic
         self.cursor: str | None = None
         self._name = name
-        self._address = f"http://127.0.0.1:{port}/stream/{topic.kind}/{quote(topic.id, safe='')}"
+        self._hosts = cycle(f"http://127.0.0.1:{port}" for port in ports)
+        self._path = f"/stream/{topic.kind}/{quote(topic.id, safe='')}"
         self._history = history
 
     @asynccontextmanager
@@ -42,7 +44,7 @@ class Viewer:
     async def _stream(self, client: httpx2.AsyncClient) -> None:
         self._history.add(Connecting(viewer=self._name, topic=self.topic.path, cursor=self.cursor))
         headers = {"Last-Event-ID": self.cursor} if self.cursor is not None else {}
-        async with client.stream("GET", self._address, headers=headers) as response:
+        async with client.stream("GET", next(self._hosts) + self._path, headers=headers) as response:
             if response.status_code != 200:
                 return
             fields: dict[str, str] = {}
