@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import Browser, Page, Route
 
-from tests.readers.heard import Heard, Reader
+from tests.readers.heard import Follow, Heard
 
 JAVASCRIPT = Path(__file__).parent / "javascript"
 
@@ -30,7 +30,7 @@ async def page_at(browser: Browser, origin: str, html: str) -> AsyncGenerator[Pa
         yield page
 
 
-def chromium(browser: Browser, follow: str) -> Reader:
+def in_chromium(browser: Browser, follow: str) -> Follow:
     """``follow`` is an expression: what to call with a URL and with what is to be told of each event."""
 
     async def read(url: str, heard: Heard) -> None:

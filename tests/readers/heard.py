@@ -1,7 +1,8 @@
 """What a reader made of a stream."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tests.conftest import wait_until
@@ -30,10 +31,18 @@ class Heard(list[Event]):
         """Their data."""
         return [json.loads(event.data) for event in self.of(event_type)]
 
-    async def count(self, event_type: str, number: int) -> None:
+    async def until(self, event_type: str, number: int) -> None:
         """Wait until it has told as many events of this type."""
         await wait_until(lambda: len(self.of(event_type)) >= number, 15, f"no {event_type} number {number}: {self}")
 
 
-Reader = Callable[[str, Heard], Awaitable[None]]
+Follow = Callable[[str, Heard], Coroutine[Any, Any, None]]
 """Follows the stream at a URL until it is over for good, and comes back when the connection is lost."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A way to read streams, and how they come to it: ``gzip`` or ``plain``."""
+
+    follow: Follow
+    encoding: str = "gzip"

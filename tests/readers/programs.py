@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from tests.api.stream import parse_frame
-from tests.readers.heard import Heard, Reader
+from tests.readers.heard import Follow, Heard
 
 _LONGEST = 1024 * 1024
 """Bytes of an event at most."""
 
 
-def curl(*options: str) -> Reader:
+def with_curl(*options: str) -> Follow:
     """``curl -N``, started again with the last id by whoever sits before it."""
 
     async def read(url: str, heard: Heard) -> None:
@@ -35,7 +35,7 @@ def curl(*options: str) -> Reader:
     return read
 
 
-def node(program: Path) -> Reader:
+def with_node(program: Path) -> Follow:
     """A program that prints type, id and data of each event as a line of JSON."""
 
     async def read(url: str, heard: Heard) -> None:

@@ -2,19 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from tests.api.conftest import Api, Producer
 from tests.api.stream import SECONDS
 from tests.conftest import wait_until
-from tests.readers.chromium import EVENTSOURCE, FETCH, chromium
 from tests.readers.heard import Event, Heard, Reader
 from tests.readers.line import Line
-from tests.readers.programs import curl, node
-from tests.readers.with_httpx import httpx_sse
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("brief_farewell")]
 
@@ -24,61 +19,45 @@ ODD = "a\r\nb\n\nc \u2028\u2029\x85\x0b\x0c\x1c\x00 data: x\nid: 1\n\n ✓ 𝄞 
 LONG = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz ", k=50_000))
 """More than a reader takes at once, compressed or not."""
 
-Get = Callable[[str], Any]
-"""Gives what the fixture of this name made."""
-
-NPM = [pytest.mark.npm, pytest.mark.node]
-READERS = [
-    pytest.param(lambda _: (curl(), "plain"), id="curl"),
-    pytest.param(lambda _: (curl("--compressed"), "gzip"), id="curl --compressed"),
-    pytest.param(lambda _: (httpx_sse, "gzip"), id="httpx-sse"),
-    pytest.param(
-        lambda get: (node(get("packages") / "eventsource_package.js"), "gzip"), id="eventsource of npm", marks=NPM
-    ),
-    pytest.param(
-        lambda get: (node(get("packages") / "eventsource_parser_package.js"), "gzip"),
-        id="eventsource-parser of npm",
-        marks=NPM,
-    ),
-    pytest.param(
-        lambda get: (chromium(get("browser"), EVENTSOURCE), "gzip"),
-        id="EventSource of Chromium",
-        marks=pytest.mark.chromium,
-    ),
-    pytest.param(
-        lambda get: (chromium(get("browser"), FETCH), "gzip"), id="fetch of Chromium", marks=pytest.mark.chromium
-    ),
-]
+WITH_NPM = (pytest.mark.npm, pytest.mark.node)
 
 
-@pytest.fixture(params=READERS)
-def known(request: pytest.FixtureRequest) -> tuple[Reader, str]:
-    """A reader, and how streams come to it: ``gzip`` or ``plain``."""
-    make: Callable[[Get], tuple[Reader, str]] = request.param
-    return make(request.getfixturevalue)
+@pytest.fixture(
+    params=[
+        "curl",
+        "curl_compressed",
+        "httpx_sse",
+        pytest.param("npm_eventsource", marks=WITH_NPM),
+        pytest.param("npm_eventsource_parser", marks=WITH_NPM),
+        pytest.param("chromium_eventsource", marks=pytest.mark.chromium),
+        pytest.param("chromium_fetch", marks=pytest.mark.chromium),
+    ]
+)
+def reader(request: pytest.FixtureRequest) -> Reader:
+    """Each of them by turns."""
+    return request.getfixturevalue(request.param)
 
 
 async def test_a_reader_gets_every_event_once_and_goes_on_after_one_that_came_half(
-    known: tuple[Reader, str], api: Api, producer: Producer, line: Line
+    reader: Reader, api: Api, producer: Producer, line: Line
 ) -> None:
     """The connection breaks in the middle of an event, and nobody is let in before the next has happened."""
-    read, encoding = known
     heard = Heard()
-    reading = asyncio.create_task(read(f"{line.url}/stream/workflow/w", heard))
+    reading = asyncio.create_task(reader.follow(f"{line.url}/stream/workflow/w", heard))
     try:
-        await heard.count("connected", 1)
+        await heard.until("connected", 1)
         await producer.progress("w", 10, message=ODD)
-        await heard.count("workflow_progress", 1)
+        await heard.until("workflow_progress", 1)
         await producer.progress("w", 20, metadata={"text": LONG})
-        await heard.count("workflow_progress", 2)
+        await heard.until("workflow_progress", 2)
         line.break_soon()
         await producer.progress("w", 30, message=ODD)
         await wait_until(lambda: line.broken)
         await producer.progress("w", 40)
         line.release()
-        await heard.count("workflow_progress", 4)
+        await heard.until("workflow_progress", 4)
         await producer.progress("w", 50)
-        await heard.count("workflow_progress", 5)
+        await heard.until("workflow_progress", 5)
         await producer.progress("w", 100, result={"text": LONG})
         async with asyncio.timeout(SECONDS):
             await reading
@@ -93,7 +72,7 @@ async def test_a_reader_gets_every_event_once_and_goes_on_after_one_that_came_ha
     assert [event.id for event in heard.of("connected")] == ["0", progress[1].id]
     assert [data["reason"] for data in heard.data_of("disconnected")] == ["ended"]
     assert len(heard) == len(progress) + 3
-    assert line.encodings == {encoding}
+    assert line.encodings == {reader.encoding}
 
 
 async def _history(api: Api) -> list[Event]:

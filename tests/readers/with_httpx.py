@@ -8,7 +8,7 @@ from httpx_sse import aconnect_sse
 from tests.readers.heard import Heard
 
 
-async def httpx_sse(url: str, heard: Heard) -> None:
+async def with_httpx_sse(url: str, heard: Heard) -> None:
     """Follow the stream with httpx-sse."""
     last_id, over, pause = "", False, 1.0
     async with httpx.AsyncClient(timeout=20, trust_env=False) as client:
