@@ -11,6 +11,8 @@ class Line(FaultProxy):
     def __init__(self, scheme: str, host: str, port: int) -> None:
         super().__init__(scheme, host, port)
         self.heads: list[str] = []
+        self.parts = 0
+        """How often something came from the server since the head of its answer."""
         self._breaking = False
 
     @property
@@ -33,6 +35,7 @@ class Line(FaultProxy):
         self.heads.append(head.decode().lower())
         sink.write(head)
         while data := await source.read(65536):
+            self.parts += 1
             if self._breaking:
                 sink.write(data[: len(data) // 2])
                 self._breaking, self._cut = False, True

@@ -23,9 +23,11 @@ def with_curl(*options: str) -> Follow:
             async with _running("curl", "-sN", *options, "-H", f"Last-Event-ID: {last_id}", url) as stdout:
                 with suppress(asyncio.IncompleteReadError):
                     while True:
-                        frame = parse_frame((await stdout.readuntil(b"\n\n")).removesuffix(b"\n\n"))
-                        if frame.event is None:
+                        line = await stdout.readline()
+                        if line.startswith(b":"):
                             continue
+                        frame = parse_frame((line + await stdout.readuntil(b"\n\n")).removesuffix(b"\n\n"))
+                        assert frame.event is not None
                         last_id = frame.id or last_id
                         over = frame.event == "disconnected" and not frame.data["reconnect"]
                         pause = frame.retry / 1000 if frame.retry is not None else pause

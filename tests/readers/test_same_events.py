@@ -46,6 +46,8 @@ async def test_a_reader_gets_every_event_once_and_goes_on_after_one_that_came_ha
     reading = asyncio.create_task(reader.follow(f"{line.url}/stream/workflow/w", heard))
     try:
         await heard.until("connected", 1)
+        quiet = line.parts
+        await wait_until(lambda: line.parts > quiet, message="no heartbeat came")
         await producer.progress("w", 10, message=ODD)
         await heard.until("workflow_progress", 1)
         await producer.progress("w", 20, metadata={"text": LONG})
