@@ -18,7 +18,7 @@ from services.standalone import checks
 from services.standalone.embedded import redis_server, temporal_server
 from tests.docker_redis import docker_redis
 
-NEEDS = {"chromium": "chromium", "nginx": "nginx", "node": "node", "promtool": "promtool"}
+NEEDS = {"chromium": "chromium", "nginx": "nginx", "node": "node", "npm": "npm", "promtool": "promtool"}
 """Marker → the program that tests with this marker drive."""
 
 LEFT_OUT = pytest.StashKey[Counter[str]]()

@@ -1,6 +1,14 @@
 """Bytes that go to many viewers, in every form a connection may need, each made once."""
 
 import zlib
+from typing import Final
+
+_STORED_BELOW: Final = 100
+"""Bytes that compression makes no shorter. Heartbeats and farewells are that small."""
+
+_SMALL: Final = 4096
+"""Bytes up to which a small window finds the same repeats; a large one costs several times what it compresses, to clear
+its memory first."""
 
 
 class Piece:
@@ -42,6 +50,9 @@ def chunk(data: bytes) -> bytes:
 
 
 def deflate(data: bytes) -> bytes:
-    """A deflate block on a byte boundary, with which the reader has everything so far (RFC 1951, full flush)."""
-    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    """Deflate blocks that end on a byte boundary, with which the reader has everything so far (RFC 1951)."""
+    size = len(data)
+    if size < _STORED_BELOW:
+        return b"\x00" + size.to_bytes(2, "little") + (0xFFFF - size).to_bytes(2, "little") + data
+    compressor = zlib.compressobj(wbits=-12, memLevel=6) if size <= _SMALL else zlib.compressobj(wbits=-15)
     return compressor.compress(data) + compressor.flush(zlib.Z_FULL_FLUSH)

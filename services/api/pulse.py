@@ -8,7 +8,8 @@ from typing import Final
 from services.api.pieces import Piece
 from services.api.viewer import Viewer
 
-HEARTBEAT: Final = Piece(b": heartbeat\n\n")
+HEARTBEAT: Final = Piece(b": heartbeat\n")
+"""A comment line, and no blank line: after one, httpx-sse and others give an event without data."""
 
 _JITTER: Final = 0.2
 """Share of its life by which a connection may end earlier: those that came together do not come back together."""

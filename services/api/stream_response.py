@@ -15,6 +15,7 @@ from services.api.outlets import GzipTransportOutlet, Outlet, QueueOutlet, Trans
 HEADERS: Final = {
     "Cache-Control": "no-store, private",
     "Content-Type": "text/event-stream; charset=utf-8",
+    "Vary": "Accept-Encoding",
     "X-Accel-Buffering": "no",
 }
 
@@ -68,4 +69,4 @@ class StreamResponse(Response):
 
 
 def _headers(*, gzip: bool) -> Mapping[str, str]:
-    return {**HEADERS, "Content-Encoding": "gzip", "Vary": "Accept-Encoding"} if gzip else HEADERS
+    return {**HEADERS, "Content-Encoding": "gzip"} if gzip else HEADERS

@@ -16,7 +16,7 @@ SECONDS = 15
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One SSE message, or a comment (`event` None). `raw` has no blank line at its end."""
+    """One SSE message, or a comment (`event` None). `raw` is without the line end and blank line after it."""
 
     raw: bytes
     event: str | None
@@ -42,6 +42,19 @@ def parse_frame(raw: bytes) -> Frame:
     data = json.loads(fields["data"]) if "data" in fields else None
     retry = int(fields["retry"]) if "retry" in fields else None
     return Frame(raw, fields.get("event"), data, fields.get("id"), retry)
+
+
+def parse_frames(body: bytes) -> tuple[list[Frame], bytes]:
+    """Read messages, which end with a blank line, and comments, which are a line; returns what is not whole too."""
+    frames: list[Frame] = []
+    begin = 0
+    while True:
+        ending = b"\n" if body.startswith(b":", begin) else b"\n\n"
+        end = body.find(ending, begin)
+        if end < 0:
+            return frames, body[begin:]
+        frames.append(parse_frame(body[begin:end]))
+        begin = end + len(ending)
 
 
 class Stream:
@@ -70,8 +83,8 @@ class Stream:
             while size := int(await self._reader.readline() or b"0", 16):
                 body += await self._reader.readexactly(size)
                 await self._reader.readexactly(2)
-                *whole, body = body.split(b"\n\n")
-                self.frames += [parse_frame(raw) for raw in whole]
+                frames, body = parse_frames(body)
+                self.frames += frames
                 self._changed.set()
         finally:
             self.ended = True

@@ -1,6 +1,7 @@
 """Streams as gzip: every event can be read when it comes, and the end is a proper end."""
 
 import asyncio
+import random
 import re
 import zlib
 
@@ -35,8 +36,15 @@ def test_what_a_client_says_of_gzip_is_understood(header: str | None, *, accepte
     assert accepts_gzip(header) is accepted
 
 
+def test_what_cannot_be_compressed_becomes_hardly_longer() -> None:
+    for size in range(300):
+        assert len(Piece(random.Random(size).randbytes(size)).deflated) <= size + 10
+
+
 def test_any_shared_pieces_after_a_header_are_one_gzip_stream() -> None:
-    pieces = [Piece(b"id: 1\n\n"), Piece(b"x" * 100_000), Piece(b": heartbeat\n\n"), Piece(b"id: 1\n\n")]
+    text = random.Random(1).choices(b"abcdefghijklmnopqrstuvwxyz \n", k=200_000)
+    sizes = [7, 1, 0, 200_000, 14, 99, 100, 101, 4095, 4096, 4097, 7, 70_000, 14]
+    pieces = [Piece(bytes(text[:size])) for size in sizes]
     reader = zlib.decompressobj(wbits=31)
     reader.decompress(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff")
     crc = size = 0
@@ -103,6 +111,12 @@ async def test_compressed_and_plain_viewers_get_the_same_and_the_compressed_less
     assert events[0] == events[1]
     assert len(events[0]) == 6
     assert sizes[1] * 10 < sizes[0]
+
+
+async def test_a_cache_is_told_that_a_stream_depends_on_what_its_viewer_accepts(api: Api) -> None:
+    for headers in ({}, {"Accept-Encoding": "gzip"}):
+        async with api.watching("/stream/workflow/w", headers, read=False) as stream:
+            assert stream.headers["vary"] == "Accept-Encoding"
 
 
 async def test_compression_can_be_switched_off(serve: Serve) -> None:

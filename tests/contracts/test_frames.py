@@ -33,7 +33,7 @@ def test_frames_are_read_back_with_name_id_retry_and_data() -> None:
     first = encode_frame("workflow_progress", b'{"progress":50}', "3f2a91bc.17", 3000)
     second = encode_frame("connected", b"{}")
 
-    events = _read(first + b": heartbeat\n\n" + second)
+    events = _read(first + b": heartbeat\n" + second)
 
     assert [(event.event, event.data) for event in events] == [
         ("workflow_progress", '{"progress":50}'),
