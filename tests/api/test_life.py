@@ -1,0 +1,89 @@
+"""How long connections live, and what one that does not read costs."""
+
+import asyncio
+import gc
+import socket
+
+import pytest
+from pydantic import SecretStr
+
+from pipai_contracts.events import Metadata, WorkflowProgress
+from services.api import outlets
+from services.api.channel import Channel
+from services.api.outlets import HIGH_WATER, SILENCE_SECONDS, TransportOutlet
+from services.api.settings import ApiSettings
+from services.api.viewer import Viewer
+from tests.api.conftest import Api, Producer, Serve, serving
+
+LARGE: Metadata = {"text": "x" * 50_000}
+
+
+async def test_a_connection_that_has_lived_long_enough_is_told_when_to_come_back(
+    serve: Serve, producer: Producer
+) -> None:
+    async with serve(stream_lifetime=1, heartbeat_interval=1, reconnect_interval=2000) as api:
+        async with api.watching("/stream/workflow/w") as stream:
+            await stream.next()
+            await producer.progress("w", 1)
+            first, farewell = await stream.next(), await stream.next()
+        assert (farewell.event, farewell.data["reason"], farewell.data["reconnect"]) == (
+            "disconnected",
+            "lifetime",
+            True,
+        )
+        assert 200 <= (farewell.retry or 0) <= 2000
+        assert stream.ended or (await stream.rest()) == []
+        await producer.progress("w", 2)
+        async with api.watching("/stream/workflow/w", {"Last-Event-ID": str(first.id)}) as stream:
+            await stream.next()
+            assert (await stream.next()).pos == 2
+
+
+def _waiting_for(viewer: Viewer) -> int:
+    outlet = viewer.outlet
+    assert isinstance(outlet, TransportOutlet)
+    return outlet._transport.get_write_buffer_size()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def _viewers() -> list[Viewer]:
+    return [one for one in gc.get_objects() if isinstance(one, Viewer) and not one.closed]
+
+
+async def test_what_waits_for_a_viewer_that_does_not_read_is_bounded_and_the_others_go_on(
+    api: Api, producer: Producer
+) -> None:
+    async with (
+        api.watching("/stream/workflow/w", read=False),
+        api.watching("/stream/workflow/w") as reader,
+    ):
+        await reader.next()
+        for at in range(200):
+            await producer.publish(WorkflowProgress(workflow_id="w", step="s", progress=at / 4, metadata=LARGE))
+            assert (await reader.next()).pos == at + 1
+        sleepers = [viewer for viewer in _viewers() if viewer.outlet.paused]
+        assert len(sleepers) == 1
+        if isinstance(sleepers[0].outlet, TransportOutlet):
+            assert 0 < _waiting_for(sleepers[0]) < HIGH_WATER + 2 * 64 * 1024
+        # Its channel tells it nothing while it does not read.
+        [channel] = sleepers[0].places
+        assert isinstance(channel, Channel)
+        assert sleepers[0].places[channel] is not None
+
+
+async def test_the_system_is_asked_to_notice_viewers_that_are_gone_without_a_word(
+    redis_url: str, key_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    notice = outlets._notice_silence  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+    def look(transport: asyncio.Transport) -> None:
+        notice(transport)
+        connection = transport.get_extra_info("socket")
+        alive = connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        asked.append((alive, connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)))
+
+    monkeypatch.setattr(outlets, "_notice_silence", look)
+    settings = ApiSettings(redis_url=SecretStr(redis_url), key_prefix=key_prefix)
+    async with serving(settings) as api, api.watching("/stream/workflow/w") as stream:
+        await stream.next()
+    assert asked == [(1, SILENCE_SECONDS * 1000)]
