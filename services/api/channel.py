@@ -10,8 +10,6 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Literal, Protocol
 
-from redis.exceptions import RedisError
-
 from core.runtime.logs import get_logger
 from pipai_contracts.cursor import START, Cursor
 from pipai_contracts.frames import ResetReason
@@ -317,16 +315,14 @@ class Channel:
             self._doubt = None
             try:
                 known = await self.look(fresh=True)
-                missed = await self._missed_until(known, doubt)
-            except (RedisError, ValueError) as error:
+                self._bring_to(known, await self._missed_until(known, doubt))
+            except Exception as error:  # noqa: BLE001 - whatever it is: a channel left in doubt tells nobody anything
                 if not told:
-                    log.warning("stream state cannot be read", topic=self.topic.path, error=str(error))
+                    log.warning("stream state cannot be read", topic=self.topic.path, error=str(error) or repr(error))
                     self._tell_all(Run([degraded_message()]))
                 told = True
                 self._doubt = self._doubt or doubt
                 await asyncio.sleep(_RETRY_SECONDS)
-            else:
-                self._bring_to(known, missed)
             doubt = self._doubt
         self._settling = False
         early, self._early = self._early or [], None

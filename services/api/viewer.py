@@ -40,7 +40,8 @@ class Viewer:
 
     def tell(self, channel: Channel, run: Run, /) -> None:  # noqa: ARG002 - who watches several asks which
         """These messages come next."""
-        self.outlet.write(run.piece)
+        if not self.closed:
+            self.outlet.write(run.piece)
 
     def over(self, channel: Channel, /) -> None:  # noqa: ARG002 - who watches several asks which
         """The topic's run has ended a while ago: so does the stream."""
