@@ -18,7 +18,6 @@ Drain = Callable[[], Awaitable[None]]
 
 _LOOK_EVERY: Final = 0.1
 
-
 GRACEFUL_SECONDS: Final = 3
 """Seconds uvicorn waits for open requests when it is told to stop; without a limit it waits for the viewers."""
 
@@ -30,6 +29,7 @@ def http_config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
         host=host,
         port=port,
         http=StreamingProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

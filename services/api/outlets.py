@@ -5,7 +5,6 @@ sse-starlette. Nothing waits for a viewer: what it does not read is bounded, and
 """
 
 import asyncio
-import socket
 import zlib
 from collections.abc import AsyncGenerator
 from typing import Final, Protocol
@@ -14,9 +13,6 @@ from services.api.pieces import Piece, chunk
 
 HIGH_WATER: Final = 256 * 1024
 """Bytes that wait for a viewer; above it nothing more is written until a quarter is left."""
-
-SILENCE_SECONDS: Final = 60
-"""How long what was sent may stay without any sign of the other side, where the system can tell."""
 
 _GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -69,7 +65,6 @@ class TransportOutlet(asyncio.Protocol):
         """Write to this connection."""
         self._transport = transport
         transport.set_write_buffer_limits(high=HIGH_WATER)
-        _notice_silence(transport)
 
     def write(self, piece: Piece, /) -> None:
         """Send it, after everything before it."""
@@ -102,18 +97,6 @@ class TransportOutlet(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
         """The viewer left, or the stream was closed."""
         self.writer.gone()
-
-
-def _notice_silence(transport: asyncio.Transport) -> None:
-    """Have the system end a connection whose other side is gone without a word.
-
-    Heartbeats alone would only fill its buffers, for as long as TCP tries: a quarter of an hour.
-    """
-    connection = transport.get_extra_info("socket")
-    if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_SECONDS * 1000)
 
 
 class GzipTransportOutlet(TransportOutlet):

@@ -19,6 +19,9 @@ HEADERS: Final = {
     "X-Accel-Buffering": "no",
 }
 
+_LAST_ON_CONNECTION: Final = (b"connection", b"close")
+"""What a client or proxy sends behind its request is not answered, so it is to use another connection."""
+
 _NEVER: Final = 10**9
 """Seconds until sse-starlette's own ping: heartbeats come from the pulse."""
 
@@ -42,10 +45,15 @@ class StreamResponse(Response):
         if take_over is None:
             await self._serve_slowly(scope, receive, send)
             return
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        headers = [*self.raw_headers, _LAST_ON_CONNECTION]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        # Waits while an earlier answer on the connection is unread: the outlet would not hear that too much waits.
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
         outlet = GzipTransportOutlet() if self._gzip else TransportOutlet()
-        outlet.begin(take_over(outlet))
-        await self._serve(outlet)
+        transport = take_over(outlet)
+        if transport is not None:
+            outlet.begin(transport)
+            await self._serve(outlet)
 
     async def _serve_slowly(self, scope: Scope, receive: Receive, send: Send) -> None:
         outlet = QueueOutlet(gzip=self._gzip)
