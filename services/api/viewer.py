@@ -58,7 +58,8 @@ class Viewer:
 
     def resumed(self) -> None:
         """It reads again."""
-        self._wake()
+        if self._drained is not None:
+            self._drained.set()
         if any(self.places.values()):
             self._on_resumed(self)
 
@@ -70,13 +71,9 @@ class Viewer:
         for channel in self.places:
             channel.detach(self)
             channel.holders -= 1
-        self._wake()
-        self._on_gone(self)
-
-    def _wake(self) -> None:
         if self._drained is not None:
             self._drained.set()
-            self._drained = None
+        self._on_gone(self)
 
     # What its service does with it
 
@@ -104,9 +101,9 @@ class Viewer:
     async def drained(self) -> None:
         """Wait until there is room for more, or the viewer is gone."""
         while self.outlet.paused and not self.closed:
-            if self._drained is None:
-                self._drained = asyncio.Event()
+            self._drained = asyncio.Event()
             await self._drained.wait()
+        self._drained = None
 
     def end(self, reason: DisconnectReason, *, reconnect: bool, retry: int | None = None) -> None:
         """Say why, and close."""
