@@ -43,15 +43,18 @@ def topic_id(topic: Topic, cursor: Cursor) -> str:
 
 
 class Vector(NamedTuple):
-    """How far a connection was told: of each topic of its address, in order, and of those that were added since."""
+    """How far a connection was told: of each topic of its address, in order, and of those that were added since.
+
+    None: nothing of one that was added was told yet.
+    """
 
     asked: tuple[Told, ...]
-    added: Mapping[str, Cursor | Literal["new"]]
+    added: Mapping[str, Cursor | None]
 
     def __str__(self) -> str:
         """The form on the wire: nothing in it can end a line or a header, whatever the topics are called."""
         asked = ",".join(_written(told) for told in self.asked)
-        return asked + "".join(f";{_quoted(name)}@{_written(told)}" for name, told in self.added.items())
+        return asked + "".join(f";{_quoted(name)}@{_written(told or 'new')}" for name, told in self.added.items())
 
     @classmethod
     def parse(cls, text: str) -> "Vector":
@@ -87,15 +90,13 @@ class Vector(NamedTuple):
         }
         if not self.added.keys().isdisjoint(topic.name for topic in topics):
             raise InvalidVectorError("names a topic of the address once more")
-        return {**places, **{name: None if told == "new" else told for name, told in self.added.items()}}
+        return {**places, **self.added}
 
 
 def vector_of(address: Sequence[Topic], told: Mapping[Topic, Cursor | None]) -> Vector:
     """The vector of a connection to ``address`` that watches these and was ``told`` so far of each (None: nothing)."""
     first = set(address)
-    added: dict[str, Cursor | Literal["new"]] = {
-        topic.name: "new" if cursor is None else cursor for topic, cursor in told.items() if topic not in first
-    }
+    added = {topic.name: cursor for topic, cursor in told.items() if topic not in first}
     return Vector(tuple(_state(told, topic) for topic in address), added)
 
 
@@ -118,8 +119,8 @@ def _written(told: Told) -> str:
     return _MARK_OF[told] if isinstance(told, str) else str(told)
 
 
-def _parse_added(part: str) -> Cursor | Literal["new"]:
-    return "new" if part == _MARK_OF["new"] else Cursor.parse(part)
+def _parse_added(part: str) -> Cursor | None:
+    return None if part == _MARK_OF["new"] else Cursor.parse(part)
 
 
 def _parse_told(part: str) -> Told:

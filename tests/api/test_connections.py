@@ -292,13 +292,15 @@ async def test_temporal_is_asked_about_each_workflow(serve: Serve, temporal_addr
     ]
 
 
-async def test_a_connection_counts_once_however_many_topics_it_watches(api: Api) -> None:
-    before = _open_streams()
+async def test_each_topic_of_a_connection_counts_as_watched_until_it_goes(api: Api) -> None:
+    before = _watched()
     async with listed(api, "user:u", "user:v") as stream:
-        await stream.until(lambda frame: frame.event == "joined" and frame.data["topic"] == "user:v")
-        assert _open_streams() == before + 1
-    await wait_until(lambda: _open_streams() == before)
+        connection_id = await _connection_id(stream)
+        assert _watched() == before + 2
+        await _asked(api, connection_id, drop=["user:u"], add=["user:v", "user:w", "file:f"])
+        assert _watched() == before + 3
+    await wait_until(lambda: _watched() == before)
 
 
-def _open_streams() -> float:
+def _watched() -> float:
     return sum(sample.value for metric in ACTIVE_STREAMS.collect() for sample in metric.samples)
