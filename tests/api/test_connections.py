@@ -163,8 +163,7 @@ async def test_who_does_not_read_has_little_waiting_and_all_topics_once_it_reads
     )
     await wait_until(lambda: producer.pos("workflow", names[-1]))
     body = json.dumps({"topics": [f"workflow:{name}" for name in names]}).encode()
-    headers = {"Content-Type": "application/json"}
-    async with api.watching("/stream", headers, body=body, read=False) as sleeper:
+    async with api.watching("/stream", {"Content-Type": "application/json"}, body=body, read=False) as sleeper:
         viewer = viewers[0]
         await wait_until(lambda: viewer.outlet.paused)
         status, problem = await _asked(api, viewer.id, add=["user:u"])
@@ -173,8 +172,7 @@ async def test_who_does_not_read_has_little_waiting_and_all_topics_once_it_reads
         sleeper.read()
         joined: set[str] = set()
         while len(joined) < len(names):
-            frame = await sleeper.next()
-            joined |= {frame.data["topic"]} if frame.event == "joined" else set()
+            joined.add((await sleeper.until(lambda frame: frame.event == "joined"))[-1].data["topic"])
         await producer.publish(*(WorkflowProgress(workflow_id=name, step="s", progress=2) for name in names))
         reached: set[str] = set()
         while len(reached) < len(names):
@@ -193,9 +191,8 @@ async def test_who_stops_reading_for_a_while_goes_on_with_every_topic(
     async with api.watching(target, read=False) as sleeper:
         await wait_until(lambda: viewers and not viewers[0].waiting and not viewers[0].catching_up)
         for at in range(30):
-            events = [WorkflowProgress(workflow_id=name, step="s", progress=at, metadata=LARGE) for name in names]
-            for event in events:
-                await producer.publish(event)
+            for name in names:
+                await producer.publish(WorkflowProgress(workflow_id=name, step="s", progress=at, metadata=LARGE))
         await wait_until(lambda: viewers[0].outlet.paused)
         await wait_until(lambda: all(viewers[0].told.values()))
         sleeper.read()
@@ -282,10 +279,7 @@ async def test_all_topics_begin_where_the_address_or_the_body_says(api: Api, pro
 async def test_temporal_is_asked_about_each_workflow(serve: Serve, temporal_address: str) -> None:
     target = "/stream?topic=workflow:a&topic=user:u&topic=workflow:b"
     async with serve(temporal_address=temporal_address) as api, api.watching(target) as stream:
-        frames: list[Frame] = []
-        while len(frames) < 2:
-            frames += await stream.until(lambda frame: frame.event == "temporal_status")
-            frames = [frame for frame in frames if frame.event == "temporal_status"]
+        frames = [(await stream.until(lambda frame: frame.event == "temporal_status"))[-1] for _ in range(2)]
     assert [(frame.data["topic"], frame.data["workflow_id"], frame.id) for frame in frames] == [
         ("workflow:a", "a", None),
         ("workflow:b", "b", None),
