@@ -1,13 +1,14 @@
 """Many topics on one connection: what is asked, and what such a connection is told beside its topics' events."""
 
-from typing import Annotated, Final
+from collections.abc import Iterable
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from pipai_contracts.cursor import Cursor
 from pipai_contracts.events import EventType
 from pipai_contracts.frames import Milliseconds
-from pipai_contracts.ids import DEFAULT_TENANT
+from pipai_contracts.ids import DEFAULT_TENANT, Topic
 from pipai_contracts.vector import parse_topic
 
 MAX_ADDRESS_TOPICS: Final = 20
@@ -42,23 +43,31 @@ class TopicPlace(_Asked):
     cursor: CursorText | None = None
 
 
-class ManyTopics(_Asked):
-    """Body of ``POST /stream``."""
+def _by_name_alone(value: Any) -> Any:
+    return {"topic": value} if isinstance(value, str) else value
 
-    topics: Annotated[list[TopicName | TopicPlace], Field(min_length=1, max_length=MAX_TOPICS)]
+
+Wanted = Annotated[TopicPlace, BeforeValidator(_by_name_alone, json_schema_input_type=TopicName | TopicPlace)]
+"""A topic by its name alone, or with a cursor."""
+
+
+class ManyTopics(_Asked):
+    """Body of ``POST /stream``: the topics to be watched, and what ``GET /stream`` has as parameters beside them.
+
+    A topic that is named twice counts once, as it was named last.
+    """
+
+    topics: Annotated[list[Wanted], Field(min_length=1, max_length=MAX_TOPICS)]
+    start: Annotated[str | None, Field(alias="from", max_length=40, examples=["live"])] = None
     throttle_ms: Milliseconds | None = None
     batch_ms: Milliseconds | None = None
     types: Annotated[list[EventType] | None, Field(max_length=20)] = None
-
-    def places(self) -> dict[str, str | None]:
-        """Topic name → cursor; one that is named twice counts once, as it was named last."""
-        return places_of(self.topics)
 
 
 class TopicsChange(_Asked):
     """Body of ``POST /stream/connections/{connection_id}/topics``: what to watch too, and what no longer."""
 
-    add: Annotated[list[TopicName | TopicPlace], Field(max_length=MAX_TOPICS)] = []
+    add: Annotated[list[Wanted], Field(max_length=MAX_TOPICS)] = []
     drop: Annotated[list[TopicName], Field(max_length=MAX_TOPICS)] = []
 
 
@@ -70,6 +79,9 @@ class TopicsAnswer(BaseModel):
     topics: list[str]
 
 
-def places_of(topics: "list[TopicName | TopicPlace]") -> dict[str, str | None]:
-    """Topic name → cursor."""
-    return {one if isinstance(one, str) else one.topic: None if isinstance(one, str) else one.cursor for one in topics}
+def places_of(wanted: Iterable[TopicPlace], tenant: str = DEFAULT_TENANT) -> dict[Topic, Cursor | None]:
+    """Topic → cursor."""
+    return {
+        parse_topic(tenant, place.topic): None if place.cursor is None else Cursor.parse(place.cursor)
+        for place in wanted
+    }

@@ -1,14 +1,16 @@
 """Places in several topics at once: the ids on a connection that watches many."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 from urllib.parse import quote, unquote
 
-from pipai_contracts.cursor import START, Cursor, InvalidCursorError
+from pipai_contracts.cursor import Cursor, InvalidCursorError
 from pipai_contracts.ids import KINDS, Kind, Topic, check_id
 
-MAX_VECTOR: Final = 64 * 1024
-"""Characters of a vector that are looked at; a browser's own reconnect sends it as a header."""
+MAX_VECTOR: Final = 4096
+"""Characters of a vector. A browser sends it back as a header, and proxies refuse long ones, nginx above 8 KiB."""
+
+_LONGEST_CURSOR: Final = 25
 
 Unknown = Literal["new", "dropped"]
 Told = Cursor | Unknown
@@ -41,15 +43,18 @@ def topic_id(topic: Topic, cursor: Cursor) -> str:
 
 
 class Vector(NamedTuple):
-    """How far a connection was told: of each topic of its address, in order, and of those that were added since."""
+    """How far a connection was told: of each topic of its address, in order, and of those that were added since.
+
+    None: nothing of one that was added was told yet.
+    """
 
     asked: tuple[Told, ...]
-    added: Mapping[str, Cursor]
+    added: Mapping[str, Cursor | None]
 
     def __str__(self) -> str:
         """The form on the wire: nothing in it can end a line or a header, whatever the topics are called."""
-        asked = ",".join(_MARK_OF[told] if isinstance(told, str) else str(told) for told in self.asked)
-        return asked + "".join(f";{quote(name, safe=':')}@{cursor}" for name, cursor in self.added.items())
+        asked = ",".join(_written(told) for told in self.asked)
+        return asked + "".join(f";{_quoted(name)}@{_written(told or 'new')}" for name, told in self.added.items())
 
     @classmethod
     def parse(cls, text: str) -> "Vector":
@@ -63,9 +68,11 @@ class Vector(NamedTuple):
         asked, *rest = text.split(";")
         try:
             told: tuple[Told, ...] = tuple(_parse_told(part) for part in asked.split(","))
-            added = {unquote(name, errors="strict"): Cursor.parse(cursor) for name, _, cursor in map(_split, rest)}
+            added = {unquote(name, errors="strict"): _parse_added(told) for name, _, told in map(_split, rest)}
         except (InvalidCursorError, UnicodeDecodeError) as error:
             raise InvalidVectorError(f"{text[:80]!r} is no vector of cursors: {error}") from error
+        if len(added) < len(rest):
+            raise InvalidVectorError(f"{text[:80]!r} names a topic twice")
         return cls(told, added)
 
     def of(self, topics: Sequence[Topic]) -> dict[str, Cursor | None]:
@@ -81,20 +88,39 @@ class Vector(NamedTuple):
             for topic, told in zip(topics, self.asked, strict=True)
             if told != "dropped"
         }
+        if not self.added.keys().isdisjoint(topic.name for topic in topics):
+            raise InvalidVectorError("names a topic of the address once more")
         return {**places, **self.added}
 
 
 def vector_of(address: Sequence[Topic], told: Mapping[Topic, Cursor | None]) -> Vector:
     """The vector of a connection to ``address`` that watches these and was ``told`` so far of each (None: nothing)."""
     first = set(address)
-    return Vector(
-        tuple(_state(told, topic) for topic in address),
-        {topic.name: cursor or START for topic, cursor in told.items() if topic not in first},
-    )
+    added = {topic.name: cursor for topic, cursor in told.items() if topic not in first}
+    return Vector(tuple(_state(told, topic) for topic in address), added)
+
+
+def fits(address: Sequence[Topic], watched: Iterable[Topic]) -> bool:
+    """Whether a vector of this address can hold all that is watched, however far it gets."""
+    added = [topic.name for topic in watched if topic not in address]
+    names = sum(len(_quoted(name)) + 1 for name in added)
+    return names + (len(address) + len(added)) * (_LONGEST_CURSOR + 1) <= MAX_VECTOR
 
 
 def _state(told: Mapping[Topic, Cursor | None], topic: Topic) -> Told:
     return (told[topic] or "new") if topic in told else "dropped"
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe=":")
+
+
+def _written(told: Told) -> str:
+    return _MARK_OF[told] if isinstance(told, str) else str(told)
+
+
+def _parse_added(part: str) -> Cursor | None:
+    return None if part == _MARK_OF["new"] else Cursor.parse(part)
 
 
 def _parse_told(part: str) -> Told:

@@ -201,12 +201,8 @@ class Keys:
         return f"{self.prefix}:connections"
 
     def inbox(self, process: str) -> str:
-        """List: what other api processes ask of the connections of this one."""
+        """List: what other api processes ask of the connections of this one, and answer it."""
         return f"{self.prefix}:inbox:{process}"
-
-    def reply(self, request: str) -> str:
-        """List: the answer to a request in an inbox."""
-        return f"{self.prefix}:reply:{request}"
 
     @property
     def watched(self) -> str:

@@ -79,23 +79,33 @@ class Asked(NamedTuple):
     """Whether the client takes the stream compressed."""
 
 
-async def read_asked(  # noqa: PLR0913 - one for each parameter
+async def read_wishes(
     *,
-    last_event_id: LastEventId = None,
-    cursor: CursorParameter = None,
     start: FromParameter = None,
     throttle_ms: ThrottleParameter = None,
     batch_ms: BatchParameter = None,
     types: TypesParameter = None,
     accept_encoding: AcceptEncoding = None,
 ) -> Asked:
-    """What the request's header and query say.
+    """What the request says of a stream, whatever it is of; no cursor.
 
     Raises:
-        ProblemError: a cursor is none (400), or another parameter makes no sense (422).
+        ProblemError: a parameter makes no sense (422).
     """
     shaping = Shaping(throttle_ms=throttle_ms, batch_ms=batch_ms, types=parse_types(types))
-    return Asked(parse_cursor(last_event_id, cursor), parse_start(start), shaping, gzip=accepts_gzip(accept_encoding))
+    return Asked(None, parse_start(start), shaping, gzip=accepts_gzip(accept_encoding))
+
+
+Wishes = Annotated[Asked, Depends(read_wishes)]
+
+
+async def read_asked(wishes: Wishes, last_event_id: LastEventId = None, cursor: CursorParameter = None) -> Asked:
+    """The same of a stream of one topic.
+
+    Raises:
+        ProblemError: the cursor is none (400).
+    """
+    return wishes._replace(cursor=parse_cursor(last_event_id, cursor))
 
 
 AskedOfStream = Annotated[Asked, Depends(read_asked)]
@@ -113,13 +123,22 @@ def parse_cursor(header: str | None, parameter: str | None) -> Cursor | None:
     try:
         return Cursor.parse(text)
     except InvalidCursorError as error:
-        where = "header.Last-Event-ID" if header else "query.cursor"
-        raise ProblemError(
-            400, "invalid-cursor", "Not a cursor", str(error), errors=[FieldProblem(where=where, what=str(error))]
-        ) from error
+        raise invalid_cursor(error, cursor_place(header)) from error
 
 
-def parse_start(text: str | None) -> Start:
+def cursor_place(header: str | None) -> str:
+    """Where the place to resume after was found."""
+    return "header.Last-Event-ID" if header else "query.cursor"
+
+
+def invalid_cursor(error: ValueError, where: str) -> ProblemError:
+    """The refusal (400) of what is no cursor."""
+    return ProblemError(
+        400, "invalid-cursor", "Not a cursor", f"{where}: {error}", errors=[FieldProblem(where=where, what=str(error))]
+    )
+
+
+def parse_start(text: str | None, where: str = "query.from") -> Start:
     """Where a first connection begins.
 
     Raises:
@@ -134,7 +153,7 @@ def parse_start(text: str | None) -> Start:
         moment = normalize_time(_PLUS_LOST.sub("+", text))
     except ValueError:
         what = "must be beginning, live, snapshot, a position from 1 on, or a time like 2025-01-01T00:00:00Z"
-        raise invalid_fields([FieldProblem(where="query.from", what=what)]) from None
+        raise invalid_fields([FieldProblem(where=where, what=what)]) from None
     return FromTime(int(datetime.fromisoformat(moment).timestamp() * 1000))
 
 

@@ -118,9 +118,9 @@ class Audience:
             on_gone(viewer)
 
         if is_shaped(shaping):
-            viewer = ShapedViewer(outlet, shaping, on_resumed=self.resumed, on_gone=gone)
+            viewer = ShapedViewer(outlet, shaping, on_resumed=self._resumed, on_gone=gone)
         else:
-            viewer = Viewer(outlet, on_resumed=self.resumed, on_gone=gone)
+            viewer = Viewer(outlet, on_resumed=self._resumed, on_gone=gone)
         self._hub.viewers.add(viewer)
         return viewer
 
@@ -179,8 +179,7 @@ class Audience:
 
         viewer.question = self._hub.spawn(ask())
 
-    def resumed(self, viewer: Viewer) -> None:
-        """A viewer reads again: it goes on where it was."""
+    def _resumed(self, viewer: Viewer) -> None:
         for channel, place in viewer.places.items():
             if place is not None:
                 viewer.places[channel] = None

@@ -1,8 +1,13 @@
-"""Connections with many topics: how they begin, and how topics are added and dropped while they are open."""
+"""Connections with many topics: how they begin, and how topics are added and dropped while they are open.
+
+Whatever makes such a viewer join is done topic by topic, by one task of the connection at a time that ends when nothing
+is left to do, and as fast as the viewer reads. So nothing is told twice, however topics come and go meanwhile, and no
+more than one topic's state waits for who does not read.
+"""
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from redis.exceptions import RedisError
@@ -10,102 +15,119 @@ from redis.exceptions import RedisError
 from core.runtime.clock import now
 from core.runtime.logs import get_logger
 from pipai_contracts.cursor import Cursor
-from pipai_contracts.frames import Joined, Left, ManyConnected, Shaping, encode_data, encode_frame
+from pipai_contracts.frames import Joined, Left, ManyConnected, encode_data, encode_frame
 from pipai_contracts.ids import Topic
 from services.api import metrics
+from services.api.asked import Asked
 from services.api.audience import Audience
 from services.api.channel import Channel
 from services.api.hub import Hub
-from services.api.joining import Entry, bring, enter_with_state
+from services.api.joining import bring, come_back
 from services.api.latest import latest_name
 from services.api.many import ManyViewer
-from services.api.messages import Message, degraded_message, error_message
+from services.api.messages import Message, degraded_message, error_message, named_data
 from services.api.outlets import Outlet
 from services.api.settings import ApiSettings
 from services.api.shaping import passes
+from services.api.starts import enter
+from services.api.temporal_status import TemporalQuery
 from services.api.viewer import Viewer
+
+PATIENCE: Final = 3.0
+"""Seconds a change waits for its viewer to read, and for Redis."""
+
+_RETRY_SECONDS: Final = 1.0
+"""Until a viewer that reads again is tried again, when the store did not answer."""
+
+_TOKEN_BYTES: Final = 16
+"""Of a connection's id: who can guess it can have it watch something else."""
 
 log = get_logger()
 
 Places = Mapping[Topic, Cursor | None]
 """Topics, each with the cursor to come back after; None: to be shown its state."""
 
-_TOKEN_BYTES: Final = 16
-"""Of a connection's id: who can guess it can have it watch something else."""
-
-_UNTOLD: Final = object()
-
 
 class UnknownConnectionError(LookupError):
     """No such connection is open in this process."""
 
 
-class TooManyTopicsError(ValueError):
-    """A connection cannot watch so many."""
+class BusyConnectionError(RuntimeError):
+    """The viewer of the connection has not read what waits for it; nothing was changed."""
 
-    def __init__(self, most: int) -> None:
-        super().__init__(f"the connection can watch {most} topics at most")
+
+class TooManyTopicsError(ValueError):
+    """A connection cannot watch all these."""
 
 
 class Connections:
     """The connections of one process that watch many topics. ``process`` is how their ids begin."""
 
-    def __init__(self, hub: Hub, audience: Audience, settings: ApiSettings, process: str) -> None:
+    def __init__(
+        self, hub: Hub, audience: Audience, temporal: TemporalQuery, settings: ApiSettings, process: str
+    ) -> None:
         self._hub = hub
         self._audience = audience
+        self._temporal = temporal
         self._settings = settings
         self._open: dict[str, ManyViewer] = {}
         self.process = process
 
     async def serve(
-        self, outlet: Outlet, places: Places, shaping: Shaping, address: Sequence[Topic] | None = None
+        self,
+        outlet: Outlet,
+        channels: Mapping[Channel, Cursor | None],
+        asked: Asked,
+        address: Sequence[Topic] | None = None,
     ) -> None:
         """Serve a new connection; returns when it is live, or gone. ``address``: see `ManyViewer`."""
         viewer = ManyViewer(
             outlet,
             f"{self.process}-{secrets.token_hex(_TOKEN_BYTES)}",
             address=address,
-            shaping=shaping,
-            on_resumed=self._audience.resumed,
+            asked=asked,
+            on_resumed=self._resumed,
             on_gone=self._gone,
         )
         self._open[viewer.id] = viewer
         self._hub.viewers.add(viewer)
-        viewer.told |= places
-        viewer.write(self._connected(viewer, places, shaping))
+        for channel, cursor in channels.items():
+            _watch(viewer, channel, cursor)
+        viewer.write(self._connected(viewer))
         if self._hub.away:
             viewer.write(degraded_message().frame)
-        await self._join_all(viewer, places)
+        await self._catch_up(viewer)
 
-    async def change(self, connection_id: str, add: Places, drop: Sequence[Topic]) -> list[Topic]:
+    async def change(self, connection_id: str, add: Places, drop: Collection[Topic]) -> list[Topic]:
         """Have a connection watch some topics more and others no longer; returns what it watches then.
 
         Raises:
             UnknownConnectionError: it is not open here.
+            BusyConnectionError: its viewer does not read; nothing was changed.
+            TooManyTopicsError: nothing was changed.
             redis.exceptions.RedisError: Redis did not answer, and a topic is not watched here; nothing was changed.
             UnreadableViewError: the state of one of them cannot be read; nothing was changed.
-            TooManyTopicsError: nothing was changed.
         """
         viewer = self._open.get(connection_id)
         if viewer is None:
             raise UnknownConnectionError(connection_id)
-        new = {topic: cursor for topic, cursor in add.items() if topic not in viewer.told}
-        if len(set(viewer.told) - set(drop)) + len(new) > viewer.most_topics:
-            raise TooManyTopicsError(viewer.most_topics)
-        await self.open_channels(new)
-        for topic in drop:
-            self._drop(viewer, topic)
-        viewer.told |= new
-        self._hub.spawn(self._join_all(viewer, new))
+        try:
+            async with asyncio.timeout(PATIENCE), viewer.turn:
+                await viewer.drained()
+                stay = [topic for topic in viewer.topics if topic not in drop]
+                new = {topic: cursor for topic, cursor in add.items() if topic not in stay}
+                _check_room(viewer, [*stay, *new])
+                channels = await self.open_channels(new)
+                if viewer.closed:
+                    raise UnknownConnectionError(connection_id)
+                for channel in [channel for channel in viewer.places if channel.topic in drop]:
+                    _drop(viewer, channel)
+                for topic, channel in channels.items():
+                    _watch(viewer, channel, new[topic])
+        except TimeoutError as error:
+            raise BusyConnectionError(connection_id) from error
+        self._hub.spawn(self._catch_up(viewer))
         return viewer.topics
-
-    def _drop(self, viewer: ManyViewer, topic: Topic) -> None:
-        channel = viewer.channel_of(topic)
-        if channel is not None:
-            viewer.leave(channel)
-            metrics.ACTIVE_STREAMS.labels(topic.kind).dec()
-        if viewer.told.pop(topic, _UNTOLD) is not _UNTOLD:
-            viewer.say(topic, Message("left", encode_data(Left(timestamp=now(), topic=topic.name)), None))
 
     async def open_channels(self, places: Places) -> dict[Topic, Channel]:
         """The channels of these topics.
@@ -117,27 +139,46 @@ class Connections:
         channels = await asyncio.gather(*(self._hub.channel(topic) for topic in places))
         return dict(zip(places, channels, strict=True))
 
-    async def _join_all(self, viewer: ManyViewer, places: Places) -> None:
+    # Joining
+
+    async def _catch_up(self, viewer: ManyViewer) -> None:
+        """Do all there is to do until the viewer is told what happens in each of its topics."""
+        if viewer.catching_up:
+            return
+        viewer.catching_up = True
         try:
-            for topic, cursor in places.items():
-                channel = await self._hub.channel(topic)
-                if viewer.closed or topic not in viewer.told:
-                    continue
-                viewer.enter(channel)
-                metrics.ACTIVE_STREAMS.labels(topic.kind).inc()
-                await self._join(viewer, channel, cursor)
+            while not viewer.closed and await self._join_next(viewer):
+                pass
         except RedisError:
             viewer.write(error_message("degraded", "The event store cannot be reached; come back later.").frame)
             viewer.cut()
         except ValueError:
-            log.exception("stream state cannot be read")
+            log.exception("stream state cannot be read", connection=viewer.id)
             message = error_message("internal", "The state of a topic cannot be read.", retryable=False)
             viewer.write(message.frame)
             viewer.cut()
+        finally:
+            viewer.catching_up = False
+
+    async def _join_next(self, viewer: ManyViewer) -> bool:
+        """Bring the viewer into one channel; False when there is none it is not in."""
+        async with viewer.turn:
+            await viewer.drained()
+            channel = next(iter(viewer.waiting), None)
+            if channel is not None:
+                await self._join(viewer, channel, viewer.waiting.pop(channel))
+                return True
+            paused = next(((channel, place) for channel, place in viewer.places.items() if place is not None), None)
+            if paused is None:
+                return False
+            came_back = await _bring_back(viewer, *paused)
+        if not came_back:
+            await asyncio.sleep(_RETRY_SECONDS)
+        return True
 
     async def _join(self, viewer: ManyViewer, channel: Channel, cursor: Cursor | None) -> None:
-        topic = channel.topic
-        entry = await enter_with_state(channel) if cursor is None else Entry(cursor, resumed=True)
+        topic, shaping = channel.topic, viewer.asked.shaping
+        entry = await enter(channel, viewer.asked._replace(cursor=cursor))
         known = entry.known
         joined = Joined(
             timestamp=now(),
@@ -148,24 +189,83 @@ class Connections:
         )
         data = encode_data(joined, view=None if known is None else known.view)
         viewer.say(topic, Message("joined", data, entry.place))
-        if known is not None and known.latest is not None and passes(viewer.shaping, latest_name(topic)):
+        if known is not None and known.latest is not None and passes(shaping, latest_name(topic)):
             viewer.show(topic, Message(latest_name(topic), known.latest, None))
+        if passes(shaping, "temporal_status"):
+            self._ask_temporal(viewer, topic)
         await bring(viewer, channel, entry.place)
 
-    def _connected(self, viewer: ManyViewer, places: Places, shaping: Shaping) -> bytes:
+    def _ask_temporal(self, viewer: ManyViewer, topic: Topic) -> None:
+        """Have Temporal asked about a workflow, one after another."""
+        if topic.kind != "workflow" or not self._temporal.configured:
+            return
+        viewer.unasked[topic] = None
+        if viewer.question is None or viewer.question.done():
+            viewer.question = self._hub.spawn(self._ask(viewer))
+
+    async def _ask(self, viewer: ManyViewer) -> None:
+        while viewer.unasked:
+            topic = next(iter(viewer.unasked))
+            answer = await self._temporal.status(topic.id)
+            if topic in viewer.unasked and answer is not None:
+                viewer.write(encode_frame("temporal_status", named_data(topic, encode_data(answer))))
+            viewer.unasked.pop(topic, None)
+
+    def _connected(self, viewer: ManyViewer) -> bytes:
         connected = ManyConnected(
             timestamp=now(),
             connection_id=viewer.id,
-            topics=tuple(topic.name for topic in places),
+            topics=tuple(topic.name for topic in viewer.topics),
             heartbeat=self._settings.heartbeat_interval,
             retry=self._settings.reconnect_interval,
             attempts=self._settings.max_reconnect_attempts,
-            shaping=shaping,
+            shaping=viewer.asked.shaping,
         )
         retry = self._settings.reconnect_interval
         return encode_frame("connected", encode_data(connected), frame_id=viewer.frame_id, retry=retry)
 
+    def _resumed(self, viewer: Viewer) -> None:
+        if isinstance(viewer, ManyViewer):
+            self._hub.spawn(self._catch_up(viewer))
+
     def _gone(self, viewer: Viewer) -> None:
         if isinstance(viewer, ManyViewer):
-            self._open.pop(viewer.id, None)
+            del self._open[viewer.id]
         self._audience.gone(viewer)
+
+
+async def _bring_back(viewer: ManyViewer, channel: Channel, place: Cursor) -> bool:
+    """Go on with a channel where the viewer stopped reading; False when the store did not answer."""
+    viewer.places[channel] = None
+    try:
+        await come_back(viewer, channel, place)
+    except (RedisError, ValueError):
+        viewer.places[channel] = place
+        return False
+    return True
+
+
+def _watch(viewer: ManyViewer, channel: Channel, cursor: Cursor | None) -> None:
+    viewer.watch(channel, cursor)
+    metrics.ACTIVE_STREAMS.labels(channel.topic.kind).inc()
+
+
+def _drop(viewer: ManyViewer, channel: Channel) -> None:
+    viewer.leave(channel)
+    metrics.ACTIVE_STREAMS.labels(channel.topic.kind).dec()
+    data = encode_data(Left(timestamp=now(), topic=channel.topic.name))
+    viewer.write(encode_frame("left", data, frame_id=viewer.frame_id))
+
+
+def _check_room(viewer: ManyViewer, topics: Collection[Topic]) -> None:
+    """Refuse more than the connection can watch.
+
+    Raises:
+        TooManyTopicsError: it cannot watch all these.
+    """
+    if len(topics) > viewer.most_topics:
+        raise TooManyTopicsError(f"the connection can watch {viewer.most_topics} topics at most, not {len(topics)}")
+    if not viewer.can_name(topics):
+        raise TooManyTopicsError(
+            "the names of topics that are not in its address are too long for the connection's ids"
+        )

@@ -1,48 +1,76 @@
-"""How any api process has a connection of another changed: by a list in Redis per process, and one per answer."""
+"""How any api process has a connection of another changed: each has a list in Redis that it takes letters from.
+
+The answer is a letter to who asked. So a process needs one connection for this, however many changes are under way.
+"""
 
 import asyncio
 import secrets
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Final, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from core.log.keys import Keys
 from core.runtime.logs import get_logger
+from core.runtime.tasks import end, running
 from core.views.errors import UnreadableViewError
-from pipai_contracts.cursor import Cursor
 from pipai_contracts.ids import DEFAULT_TENANT
 from pipai_contracts.many import TopicsChange, places_of
 from pipai_contracts.vector import parse_topic
-from services.api.connections import Connections, TooManyTopicsError, UnknownConnectionError
+from services.api.connections import BusyConnectionError, Connections, TooManyTopicsError, UnknownConnectionError
 from services.api.presence import Presence
 
-_ANSWER_SECONDS: Final = 2
-"""How long another process is waited for; the client for commands waits three seconds for Redis."""
+_ANSWER_SECONDS: Final = 5.0
+"""How long another process is waited for; its own patience with a viewer is less."""
 
 _KEEP_SECONDS: Final = 60
 """A list nobody reads is gone after that: its process is."""
 
 _MOST_WAITING: Final = 1_000
+"""Letters that wait for a process; with more the oldest go, whose senders have given up before."""
+
+_AT_ONCE: Final = 100
+"""Changes for others that are under way at a time."""
+
+_CALLS_AT_ONCE: Final = 4
+"""Calls to Redis of this process for changes elsewhere, each on a connection of its own."""
+
 _RETRY_SECONDS: Final = 0.5
 
 log = get_logger()
 
 
-class Request(BaseModel):
-    """A change another process is asked for. ``reply`` names the answer's list."""
+class Outcome(BaseModel):
+    """What came of a change: the topics the connection watches now, or why it was refused; neither: it is not open.
 
-    reply: str
+    ``busy``: it was not made because of what the refusal says, and may be made later.
+    """
+
+    topics: list[str] | None = None
+    refusal: str | None = None
+    busy: bool = False
+
+
+class Request(BaseModel):
+    """A change another process is asked for, which answers ``sender``."""
+
+    request: str
+    sender: str
     connection_id: str
     change: TopicsChange
 
 
-class Outcome(BaseModel):
-    """What came of it: the topics the connection watches now, or why it was refused; neither: it is not open."""
+class Answer(BaseModel):
+    """What came of the ``request``."""
 
-    topics: list[str] | None = None
-    refusal: str | None = None
+    request: str
+    outcome: Outcome
+
+
+_letters: Final = TypeAdapter[Request | Answer](Request | Answer)
 
 
 class Inbox:
@@ -63,31 +91,20 @@ class Inbox:
         self._keys = keys
         self._connections = connections
         self._presence = presence
-        self._block_seconds = max(block_ms / 1000, 0.01)
+        self._block_seconds = block_ms / 1000
+        self._asked: dict[str, asyncio.Future[Outcome]] = {}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._calls = asyncio.Semaphore(_CALLS_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> None:
-        """Do what others ask, for ever."""
-        key = self._keys.inbox(self._connections.process)
-        while True:
-            try:
-                taken = await self._blocking.blpop([key], timeout=self._block_seconds)  # pyright: ignore[reportArgumentType]
-                if taken is not None:
-                    await self._answer(cast("tuple[bytes, bytes]", taken)[1])
-            except RedisError:
-                await asyncio.sleep(_RETRY_SECONDS)  # the hub says that Redis is away
-
-    async def _answer(self, text: bytes) -> None:
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Take letters while the block lasts."""
         try:
-            request = Request.model_validate_json(text)
-        except ValidationError as error:
-            log.warning("stream request of another process cannot be read", error=str(error))
-            return
-        outcome = await self._change(request.connection_id, request.change)
-        async with self._redis.pipeline(transaction=True) as pipe:
-            key = self._keys.reply(request.reply)
-            pipe.rpush(key, outcome.model_dump_json())
-            pipe.expire(key, _KEEP_SECONDS)
-            await pipe.execute()
+            async with running(self._take_letters()):
+                yield
+        finally:
+            await end(self._tasks)
 
     async def make(self, connection_id: str, change: TopicsChange) -> Outcome | None:
         """Have a connection changed, wherever it is; None when the process that serves it does not answer.
@@ -99,36 +116,79 @@ class Inbox:
         process = connection_id.partition("-")[0]
         if process == self._connections.process:
             outcome = await self._change(connection_id, change)
-        elif await self._presence.knows(process):
-            outcome = await self._ask(process, connection_id, change)
         else:
-            raise UnknownConnectionError(connection_id)
+            async with self._calls:
+                known = await self._presence.knows(process)
+            if not known:
+                raise UnknownConnectionError(connection_id)
+            outcome = await self._ask(process, connection_id, change)
         if outcome == Outcome():
             raise UnknownConnectionError(connection_id)
         return outcome
 
     async def _change(self, connection_id: str, change: TopicsChange) -> Outcome:
-        add = {
-            parse_topic(DEFAULT_TENANT, name): None if cursor is None else Cursor.parse(cursor)
-            for name, cursor in places_of(change.add).items()
-        }
-        drop = [parse_topic(DEFAULT_TENANT, name) for name in change.drop]
+        drop = {parse_topic(DEFAULT_TENANT, name) for name in change.drop}
         try:
-            topics = await self._connections.change(connection_id, add, drop)
+            topics = await self._connections.change(connection_id, places_of(change.add), drop)
         except UnknownConnectionError:
             return Outcome()
+        except BusyConnectionError:
+            return Outcome(refusal="its viewer does not read what waits for it", busy=True)
         except (TooManyTopicsError, UnreadableViewError) as error:
             return Outcome(refusal=str(error))
         return Outcome(topics=[topic.name for topic in topics])
 
+    # Between processes
+
     async def _ask(self, process: str, connection_id: str, change: TopicsChange) -> Outcome | None:
-        request = Request(reply=secrets.token_hex(16), connection_id=connection_id, change=change)
-        async with self._redis.pipeline(transaction=True) as pipe:
-            key = self._keys.inbox(process)
-            pipe.rpush(key, request.model_dump_json())
+        name = secrets.token_hex(8)
+        request = Request(request=name, sender=self._connections.process, connection_id=connection_id, change=change)
+        self._asked[name] = answer = asyncio.get_running_loop().create_future()
+        try:
+            await self._send(process, request)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await answer
+        except TimeoutError:
+            return None
+        finally:
+            del self._asked[name]
+
+    async def _send(self, process: str, letter: BaseModel) -> None:
+        key = self._keys.inbox(process)
+        async with self._calls, self._redis.pipeline(transaction=False) as pipe:
+            pipe.rpush(key, letter.model_dump_json())
             pipe.ltrim(key, -_MOST_WAITING, -1)
             pipe.expire(key, _KEEP_SECONDS)
             await pipe.execute()
-        reply = self._keys.reply(request.reply)
-        taken = await self._redis.blpop([reply], timeout=_ANSWER_SECONDS)  # pyright: ignore[reportArgumentType]
-        return None if taken is None else Outcome.model_validate_json(cast("tuple[bytes, bytes]", taken)[1])
+
+    async def _take_letters(self) -> None:
+        key = self._keys.inbox(self._connections.process)
+        while True:
+            try:
+                async with self._turns:
+                    taken = await self._blocking.blpop([key], timeout=self._block_seconds)  # pyright: ignore[reportArgumentType]
+                if taken is not None:
+                    self._open(cast("tuple[bytes, bytes]", taken)[1])
+            except RedisError:
+                await asyncio.sleep(_RETRY_SECONDS)  # the hub says that Redis is away
+
+    def _open(self, text: bytes) -> None:
+        try:
+            letter = _letters.validate_json(text)
+        except ValidationError as error:
+            log.warning("stream letter of another process cannot be read", error=str(error)[:1000])
+            return
+        if isinstance(letter, Request):
+            task = asyncio.create_task(self._answer(letter))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif (asked := self._asked.get(letter.request)) is not None and not asked.done():
+            asked.set_result(letter.outcome)
+
+    async def _answer(self, request: Request) -> None:
+        async with self._turns:
+            try:
+                outcome = await self._change(request.connection_id, request.change)
+                await self._send(request.sender, Answer(request=request.request, outcome=outcome))
+            except RedisError as error:
+                log.warning("stream connection cannot be changed", error=str(error))

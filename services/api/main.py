@@ -8,7 +8,6 @@ from fastapi import APIRouter
 from core.log.keys import Keys
 from core.runtime.http import HttpService
 from core.runtime.redis import blocking_client, command_client
-from core.runtime.tasks import running
 from core.runtime.temporal import LazyTemporal, temporal_target
 from core.views.store import ViewStore
 from services.api.audience import Audience
@@ -46,8 +45,9 @@ def build(settings: ApiSettings) -> HttpService:
     hub = Hub(redis, blocking, keys, source, viewers, block_ms=settings.stream_block_time)
     presence = Presence(redis, keys, hub)
     temporal = LazyTemporal(temporal_target(settings))
-    audience = Audience(hub, settings, TemporalQuery(temporal))
-    connections = Connections(hub, audience, settings, presence.name)
+    query = TemporalQuery(temporal)
+    audience = Audience(hub, settings, query)
+    connections = Connections(hub, audience, query, settings, presence.name)
     inbox = Inbox(redis, blocking, keys, connections, presence, block_ms=settings.stream_block_time)
 
     @asynccontextmanager
@@ -57,7 +57,7 @@ def build(settings: ApiSettings) -> HttpService:
             stack.push_async_callback(blocking.aclose)
             await stack.enter_async_context(hub.running())
             await stack.enter_async_context(presence.running())
-            await stack.enter_async_context(running(inbox.run()))
+            await stack.enter_async_context(inbox.running())
             await stack.enter_async_context(audience.running())
             yield
 

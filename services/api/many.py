@@ -1,12 +1,14 @@
 """A connection that watches many topics."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 
 from pipai_contracts.cursor import Cursor
-from pipai_contracts.frames import Shaping, encode_frame
+from pipai_contracts.frames import encode_frame
 from pipai_contracts.ids import Topic
 from pipai_contracts.many import MAX_ADDRESS_TOPICS, MAX_TOPICS
-from pipai_contracts.vector import topic_id, vector_of
+from pipai_contracts.vector import fits, topic_id, vector_of
+from services.api.asked import Asked
 from services.api.channel import Channel
 from services.api.messages import Message, Run, batch_message
 from services.api.outlets import Outlet
@@ -24,7 +26,7 @@ class ManyViewer(Viewer):
     vector.
     """
 
-    __slots__ = ("_address", "_pacer", "id", "shaping", "told")
+    __slots__ = ("_address", "_pacer", "asked", "catching_up", "id", "told", "turn", "unasked", "waiting")
 
     def __init__(
         self,
@@ -32,7 +34,7 @@ class ManyViewer(Viewer):
         connection_id: str,
         *,
         address: Sequence[Topic] | None,
-        shaping: Shaping,
+        asked: Asked,
         on_resumed: Callable[[Viewer], None],
         on_gone: Callable[[Viewer], None],
     ) -> None:
@@ -40,9 +42,16 @@ class ManyViewer(Viewer):
         self.id = connection_id
         self.told: dict[Topic, Cursor | None] = {}
         """How far it was told, of each topic it watches or is about to; None: nothing yet."""
-        self.shaping = shaping
+        self.asked = asked
+        self.waiting: dict[Channel, Cursor | None] = {}
+        """Channels it is about to join: the cursor to go on after, None to be shown the state."""
+        self.unasked: dict[Topic, None] = {}
+        """Workflows Temporal is still to be asked about."""
+        self.turn = asyncio.Lock()
+        """Held while channels come or go, or what was missed of one is told: each is brought in by one at a time."""
+        self.catching_up = False
         self._address = address
-        self._pacer = Pacer(shaping, self._deliver) if is_shaped(shaping) else None
+        self._pacer = Pacer(asked.shaping, self._deliver) if is_shaped(asked.shaping) else None
 
     @property
     def topics(self) -> list[Topic]:
@@ -59,9 +68,9 @@ class ManyViewer(Viewer):
         """The id of a message that is about no topic; None where ids name one."""
         return None if self._address is None else str(vector_of(self._address, self.told))
 
-    def channel_of(self, topic: Topic) -> Channel | None:
-        """The channel of a topic it watches."""
-        return next((channel for channel in self.places if channel.topic == topic), None)
+    def can_name(self, topics: Iterable[Topic]) -> bool:
+        """Whether its ids have room for these."""
+        return self._address is None or fits(self._address, topics)
 
     def tell(self, channel: Channel, run: Run, /) -> None:
         """These messages come next; shaped, they may wait."""
@@ -93,13 +102,21 @@ class ManyViewer(Viewer):
         self._flush()
         super().write(frames)
 
+    def watch(self, channel: Channel, cursor: Cursor | None) -> None:
+        """Be about to join this one too."""
+        self.enter(channel)
+        self.told[channel.topic] = cursor
+        self.waiting[channel] = cursor
+
     def leave(self, channel: Channel) -> None:
-        """Watch this one no longer."""
+        """Watch this one no longer; what waits of it is still told."""
         if self._pacer is not None:
             self._pacer.drop(channel)
         channel.detach(self)
         channel.holders -= 1
-        del self.places[channel]
+        del self.places[channel], self.told[channel.topic]
+        self.waiting.pop(channel, None)
+        self.unasked.pop(channel.topic, None)
 
     def paused(self) -> None:
         """It does not read: what waits stays, and nothing comes to it."""

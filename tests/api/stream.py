@@ -170,7 +170,7 @@ async def opened(
         reader, writer = await asyncio.open_connection(sock=connection)
         method = b"GET" if body is None else b"POST"
         lines = [b"%s %s HTTP/1.1" % (method, target.encode() if isinstance(target, str) else target), b"Host: test"]
-        lines += [] if body is None else [b"Content-Length: %d" % len(body)]
+        lines += [b"Content-Length: %d" % len(body)] if body else []
         lines += [f"{name}: {value}".encode() for name, value in (headers or {}).items()]
         writer.write(b"\r\n".join([*lines, b"", body or b""]))
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")

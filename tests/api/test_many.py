@@ -170,11 +170,18 @@ async def _nobody(api: Api) -> bool:
     ("target", "headers", "status", "where"),
     [
         ("/stream", {}, 422, "query.topic"),
-        ("/stream?topic=none", {}, 422, "query.topic"),
+        ("/stream?topic=user:u&topic=none", {}, 422, "query.topic.1"),
         ("/stream?" + "&".join(f"topic=user:{number}" for number in range(21)), {}, 422, "query.topic"),
         ("/stream?topic=user:u&cursor=0,0", {}, 400, "query.cursor"),
         ("/stream?topic=user:u", {"Last-Event-ID": "x"}, 400, "header.Last-Event-ID"),
         ("/stream?topic=user:u&cursor=0;nothing@0", {}, 400, "query.cursor"),
+        (
+            "/stream?topic=user:u&cursor=0" + "".join(f";user:{number}@0" for number in range(20)),
+            {},
+            400,
+            "query.cursor",
+        ),
+        ("/stream?topic=user:u&cursor=0;user:u@0", {}, 400, "query.cursor"),
         ("/stream?topic=user:u&throttle_ms=-1", {}, 422, "query.throttle_ms"),
     ],
 )
