@@ -27,15 +27,15 @@ from typing import Final
 from bench.measures.idle import memory
 from bench.measures.pace import latency, whole_system
 from bench.measures.saturation import saturation
-from bench.measures.scale import SHORT, Scale, allowed, everybody, running
+from bench.measures.scale import SHORT, Scale, Stage, allowed, everybody, running
 from bench.measures.storm import storm
 from bench.stand.cores import pin
 from bench.stand.servers import find_nchan
 
-MEASURES: Final[dict[str, Callable[[Scale], str]]] = {
+MEASURES: Final[dict[str, Callable[[Scale, Stage], str]]] = {
+    "memory": memory,
     "saturation": saturation,
     "latency": latency,
-    "memory": memory,
     "storm": storm,
     "whole": whole_system,
 }

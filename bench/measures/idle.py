@@ -30,16 +30,7 @@ def memory(scale: Scale, stage: Stage) -> str:
     True only of servers that had no viewers yet: what they would have freed would be used again.
     """
     rows = [_idle(server, stage.redis, scale.many) for server in stage.servers]
-    columns = (
-        "server",
-        "viewers = topics",
-        "MB with one",
-        "MB with all",
-        "KB a viewer",
-        "Redis connections, one",
-        "all",
-    )
-    return table(columns, rows)
+    return table(_COLUMNS, rows)
 
 
 def _idle(server: Served, redis: str, many: int) -> list[str]:

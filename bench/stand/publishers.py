@@ -54,11 +54,14 @@ class HttpPublisher:
 
     def __init__(self, port: int, path: str, encode: Callable[[int, int], bytes]) -> None:
         self.connection = _connected(port)
+        self._port = port
         self._path = path
         self._encode = encode
 
-    def prepare(self, topics: int) -> None:
-        """Nothing is needed."""
+    def prepare(self, topics: int) -> None:  # noqa: ARG002 - a topic is there when it is published to
+        """Begin with a new connection: servers close one that was quiet for some seconds."""
+        self.connection.close()
+        self.connection = _connected(self._port)
 
     def publish(self, topics: Iterable[int], sent: int) -> None:
         """An event to each, in this order."""
@@ -99,9 +102,10 @@ class FeedPublisher:
         """Have a view of each."""
         missing = range(len(self._positions), topics)
         if missing:
-            asyncio.run(self._begin([Topic(DEFAULT_TENANT, "workflow", topic_id(number)) for number in missing]))
+            asyncio.run(self.begin([Topic(DEFAULT_TENANT, "workflow", topic_id(number)) for number in missing]))
 
-    async def _begin(self, topics: Sequence[Topic]) -> None:
+    async def begin(self, topics: Sequence[Topic]) -> None:
+        """Commit the first event of each."""
         async with Redis.from_url(self._url, protocol=2) as redis:
             store = ViewStore(redis, self._keys, feed_length=FEED_LENGTH, ttl=_TTL)
             source = self._keys.source(_SOURCE, 0)

@@ -88,13 +88,13 @@ class Viewers:
         """Read what is there, after waiting for it no longer than this.
 
         Raises:
-            ConnectionError: the server ended a stream.
+            ConnectionError: the server ended a connection.
         """
         buffer, listeners, marks = self._buffer, self._listeners, 0
         for handle, _ in self._poll.poll(seconds, _AT_ONCE):
             length = self._read[handle](buffer)
             if not length:
-                raise ConnectionError("the server ended a stream")
+                raise ConnectionError("the server ended a connection")
             marks += buffer.count(MARK, 0, length)
             if handle in listeners:
                 listeners[handle].take(buffer, length)
@@ -153,6 +153,8 @@ class Viewers:
         """As `turn`, with an eye on those that are waited for."""
         for handle, _ in self._poll.poll(seconds, _AT_ONCE):
             length = self._read[handle](self._buffer)
+            if not length:
+                raise ConnectionError("the server ended a connection")
             self.received += self._buffer.count(MARK, 0, length)
             if handle in self._listeners:
                 self._listeners[handle].take(self._buffer, length)

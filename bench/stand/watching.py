@@ -93,11 +93,11 @@ class Load:
 @contextmanager
 def watching(server: Served, viewers: int, topics: int) -> Generator[Load]:
     """So many viewers, all of them live; they leave with the block, and the server has noticed."""
-    server.publisher.prepare(topics)
     before = open_files(server.pid)
     load = Viewers(server.port)
     try:
         load.connect([server.request(number % topics) for number in range(viewers)])
+        server.publisher.prepare(topics)
         load.listen(server.publisher.connection, server.publisher)
         sent = time.perf_counter_ns()
         server.publisher.publish(range(topics), sent)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.stand.servers import find_nchan
 from tests.system.running import environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,6 +18,7 @@ ROWS = {
     "known_workflows": 2,
     "idle_cost": 3,
     "user_bound": 3,
+    "delivery": 32 if find_nchan() else 25,
     "append": 11 if shutil.which("redis-benchmark") else 7,
 }
 
