@@ -30,6 +30,8 @@ from services.standalone.embedded import redis_server
 
 ACTIVE = 500
 _AT_ONCE = 2_000
+_IDEMPOTENCY_WINDOW = 20
+"""Seconds. A million keys that expire while the rate is measured would be what is measured."""
 
 
 def progress_of(workflows: Sequence[int], label: str) -> list[Envelope]:
@@ -52,7 +54,7 @@ class Curve:
     def __init__(self, redis: Redis, reader: Reader) -> None:
         self._redis = redis
         self._reader = reader
-        self._appender = Appender(redis, Keys("ours"), idempotency_window=60, owner_ttl=3600)
+        self._appender = Appender(redis, Keys("ours"), idempotency_window=_IDEMPOTENCY_WINDOW, owner_ttl=3600)
         self._known = 0
         self._appended = 0
 
@@ -62,7 +64,7 @@ class Curve:
             await self._append(progress_of(range(start, min(start + 50_000, known)), f"begin {start}"))
             await self._projected()
         self._known = known
-        await until_read(self._rewritten, 1)
+        await until_read(self._at_rest, 1)
 
     async def rate(self, process: Any, count: int, *, among: int) -> float:
         """Events a second over a backlog about random workflows of the first ``among``."""
@@ -79,9 +81,15 @@ class Curve:
             await self._appender.append(backlog[start : start + _AT_ONCE])
         self._appended += len(backlog)
 
-    async def _rewritten(self) -> int:
-        """1 when Redis is not rewriting its append-only file."""
-        return int(not (await self._redis.info("persistence"))["aof_rewrite_in_progress"])
+    async def _at_rest(self) -> int:
+        """1 when Redis neither rewrites its append-only file nor forgets what so many events left for a minute."""
+        expired = await self._expired()
+        await asyncio.sleep(_IDEMPOTENCY_WINDOW / 2)
+        forgets = await self._expired() != expired
+        return int(not forgets and not (await self._redis.info("persistence"))["aof_rewrite_in_progress"])
+
+    async def _expired(self) -> int:
+        return (await self._redis.info("stats"))["expired_keys"]
 
     async def _projected(self) -> None:
         await until_read(lambda: self._reader.position(self._redis), self._appended)
