@@ -7,10 +7,10 @@ import socket
 import pytest
 from pydantic import SecretStr
 
+from core.runtime import http_protocol
 from pipai_contracts.events import Metadata, WorkflowProgress
-from services.api import outlets
 from services.api.channel import Channel
-from services.api.outlets import HIGH_WATER, SILENCE_SECONDS, TransportOutlet
+from services.api.outlets import HIGH_WATER, TransportOutlet
 from services.api.settings import ApiSettings
 from services.api.viewer import Viewer
 from tests.api.conftest import Api, Producer, Serve, serving
@@ -74,7 +74,7 @@ async def test_the_system_is_asked_to_notice_viewers_that_are_gone_without_a_wor
     redis_url: str, key_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, int]] = []
-    notice = outlets._notice_silence  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    notice = http_protocol._notice_silence  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     def look(transport: asyncio.Transport) -> None:
         notice(transport)
@@ -82,8 +82,8 @@ async def test_the_system_is_asked_to_notice_viewers_that_are_gone_without_a_wor
         alive = connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         asked.append((alive, connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)))
 
-    monkeypatch.setattr(outlets, "_notice_silence", look)
+    monkeypatch.setattr(http_protocol, "_notice_silence", look)
     settings = ApiSettings(redis_url=SecretStr(redis_url), key_prefix=key_prefix)
     async with serving(settings) as api, api.watching("/stream/workflow/w") as stream:
         await stream.next()
-    assert asked == [(1, SILENCE_SECONDS * 1000)]
+    assert asked == [(1, http_protocol.SILENCE_SECONDS * 1000)]
