@@ -21,7 +21,7 @@ Printed as Markdown tables.
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from bench.measures.idle import memory
@@ -32,7 +32,7 @@ from bench.measures.storm import storm
 from bench.stand.cores import pin
 from bench.stand.servers import find_nchan
 
-MEASURES: Final[dict[str, Callable[[Scale, Stage], str]]] = {
+MEASURES: Final[dict[str, Callable[[Scale, Stage], Iterator[str]]]] = {
     "memory": memory,
     "saturation": saturation,
     "latency": latency,
@@ -59,7 +59,9 @@ def main() -> None:
     with running(everybody()) as stage:
         for name, measure in MEASURES.items():
             if given.only in {None, name}:
-                print(f"\n{name}\n\n{measure(scale, stage)}", flush=True)
+                print(f"\n## {name}", flush=True)
+                for part in measure(scale, stage):
+                    print(f"\n{part}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What viewers cost a server while nothing happens: memory, and connections to Redis."""
 
 import time
+from collections.abc import Iterator
 from typing import Final
 
 from redis import Redis
@@ -24,13 +25,13 @@ _COLUMNS: Final = (
 )
 
 
-def memory(scale: Scale, stage: Stage) -> str:
+def memory(scale: Scale, stage: Stage) -> Iterator[str]:
     """Each viewer watches a topic of its own; the first is there before memory is looked at.
 
     True only of servers that had no viewers yet: what they would have freed would be used again.
     """
     rows = [_idle(server, stage.redis, scale.many) for server in stage.servers]
-    return table(_COLUMNS, rows)
+    yield table(_COLUMNS, rows)
 
 
 def _idle(server: Served, redis: str, many: int) -> list[str]:

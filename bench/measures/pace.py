@@ -1,7 +1,7 @@
 """How long a delivery takes at a steady rate, by the clock of who publishes and watches."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bench.measures.scale import Scale, Stage, running
@@ -14,7 +14,7 @@ _WINDOW: Final = 8
 _COLUMNS: Final = ("server", "events/s", "deliveries/s", "p50 ms", "p99 ms", "p99: this ÷ first")
 
 
-def latency(scale: Scale, stage: Stage) -> str:
+def latency(scale: Scale, stage: Stage) -> Iterator[str]:
     """Ours and nchan at a rate that leaves both some room; of the plain service what it reaches."""
     plain = next(server for server in stage.servers if server.name == PLAIN)
     rows = _paced(scale, [server for server in stage.servers if server is not plain], scale.rate)
@@ -23,13 +23,13 @@ def latency(scale: Scale, stage: Stage) -> str:
         with watching(plain, scale.some, 1) as load:
             reached.append(load.saturate(scale.seconds, _WINDOW).rate)
     rows.append([f"{PLAIN}, at most", "", f"{statistics.median(reached):,.0f}", "", "", ""])
-    return table(_COLUMNS, rows)
+    yield table(_COLUMNS, rows)
 
 
-def whole_system(scale: Scale, stage: Stage) -> str:
+def whole_system(scale: Scale, stage: Stage) -> Iterator[str]:
     """From a publish by HTTP through ingest, projector and api; and beside it the api alone."""
     with running([whole]) as system:
-        return table(_COLUMNS, _paced(scale, [*system.servers, stage.servers[0]], scale.whole_rate))
+        yield table(_COLUMNS, _paced(scale, [*system.servers, stage.servers[0]], scale.whole_rate))
 
 
 def _paced(scale: Scale, servers: Sequence[Served], rate: int) -> list[list[str]]:

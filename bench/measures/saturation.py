@@ -4,6 +4,7 @@ import socket
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Final, NamedTuple
 
@@ -15,9 +16,6 @@ from bench.stand.watching import Saturated, watching
 
 _WINDOW: Final = 64
 _COLUMNS: Final = (
-    "viewers",
-    "topics",
-    "on their way",
     "server",
     "deliveries/s, median",
     "lowest",
@@ -36,8 +34,8 @@ class Setting(NamedTuple):
     window: int
 
 
-def saturation(scale: Scale, stage: Stage) -> str:
-    """The table of all settings and servers, and that of the load alone."""
+def saturation(scale: Scale, stage: Stage) -> Iterator[str]:
+    """A table for each setting, and that of the load alone."""
     settings = [
         Setting(1, 1, _WINDOW),
         Setting(scale.some, 1, _WINDOW),
@@ -45,7 +43,6 @@ def saturation(scale: Scale, stage: Stage) -> str:
         Setting(scale.some, scale.topics, _WINDOW),
         Setting(scale.many, 1, _WINDOW),
     ]
-    rows: list[list[str]] = []
     for setting in settings:
         found: dict[str, list[Saturated]] = {server.name: [] for server in stage.servers}
         for _round in range(scale.rounds):
@@ -53,17 +50,17 @@ def saturation(scale: Scale, stage: Stage) -> str:
                 with watching(server, setting.viewers, setting.topics) as load:
                     found[server.name].append(load.saturate(scale.seconds, setting.window))
         base = statistics.median(one.rate for one in found["ours"])
-        rows += [_row(setting, name, results, base) for name, results in found.items()]
+        told = f"{setting.viewers:,} viewers, {setting.topics} topics, {setting.window} events on their way:"
+        yield f"{told}\n\n{table(_COLUMNS, [_row(name, results, base) for name, results in found.items()])}"
     alone = [_alone(scale, together) for together in (1, 16)]
-    return f"{table(_COLUMNS, rows)}\n\n{table(('load alone', 'deliveries/s', 'core of the load'), alone)}"
+    yield table(("load alone", "deliveries/s", "core of the load"), alone)
 
 
-def _row(setting: Setting, name: str, found: list[Saturated], base: float) -> list[str]:
+def _row(name: str, found: list[Saturated], base: float) -> list[str]:
     rates = [one.rate for one in found]
     median = statistics.median(rates)
     busy = [statistics.median(one.server for one in found), statistics.median(one.load for one in found)]
     return [
-        *(f"{number:,}" for number in setting),
         name,
         *(f"{rate:,.0f}" for rate in (median, min(rates), max(rates))),
         f"{base / median:.2f}",

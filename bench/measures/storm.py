@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Iterator
 from typing import Final, cast
 
 from redis import Redis
@@ -19,7 +20,7 @@ _OWN: Final = frozenset({"cmdstat_config|resetstat", "cmdstat_info"})
 """Commands of the bench itself."""
 
 
-def storm(scale: Scale, stage: Stage) -> str:
+def storm(scale: Scale, stage: Stage) -> Iterator[str]:
     """With one topic and with many."""
     rows: list[list[str]] = []
     for topics in (1, scale.topics):
@@ -29,7 +30,7 @@ def storm(scale: Scale, stage: Stage) -> str:
         asked = [f"{statistics.median(commands):,.0f}", f"{max(commands):,.0f}"]
         rows.append([f"{scale.many:,}", f"{topics:,}", f"{_MISSED}", *shown, *asked])
     columns = ("viewers", "topics", "events missed", "s, median", "highest", "Redis commands, median", "highest")
-    return table(columns, rows)
+    yield table(columns, rows)
 
 
 def _come_back(stage: Stage, many: int, topics: int) -> tuple[float, int]:

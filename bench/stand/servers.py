@@ -134,7 +134,8 @@ def service(stack: ExitStack, module: str, redis: str) -> tuple[int, int]:
         "TEMPORAL_ADDRESS": "",
         "PORT": str(port),
         "METRICS_PORT": str(metrics),
-        "LOG_FORMAT": "text",
+        "STREAM_PARTITIONS": "1",
+        "API_WORKERS": "1",
     }
     asked = metrics if module == "services.projector" else port
     return port, start(stack, [sys.executable, "-m", module], asked, settings)
