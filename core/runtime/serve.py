@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from socket import socket
 from typing import Any
 
 from core.runtime.exits import UNFIT
@@ -13,7 +12,8 @@ from core.runtime.logs import configure_logging, get_logger
 from core.runtime.metrics import PortBusyError, metrics_server
 from core.runtime.server import DrainingServer, http_config
 from core.runtime.settings import HttpSettings
-from core.runtime.workers import serve_by_workers, worker_socket
+from core.runtime.worker import Worker
+from core.runtime.workers import serve_by_workers
 
 
 def serve(  # noqa: PLR0913 - a process and its two ports
@@ -36,11 +36,11 @@ def serve(  # noqa: PLR0913 - a process and its two ports
     if reason is not None:
         get_logger().error("service stops", service=service.name, reason=reason)
         return UNFIT
-    given = worker_socket()
+    worker = Worker.this()
     try:
-        if workers > 1 and given is None:
+        if workers > 1 and worker is None:
             return serve_by_workers(f"services.{service.name}", workers, (host, port), (settings.metrics_host, metrics))
-        _serve_here(service, settings, given, (host, port), metrics)
+        _serve_here(service, settings, worker, (host, port), metrics)
     except (PortBusyError, OSError) as error:
         get_logger().error("service stops", service=service.name, reason=str(error))
         return 1
@@ -48,14 +48,16 @@ def serve(  # noqa: PLR0913 - a process and its two ports
 
 
 def _serve_here(
-    service: HttpService, settings: HttpSettings, given: socket | None, address: tuple[str, int], metrics: int
+    service: HttpService, settings: HttpSettings, worker: Worker | None, address: tuple[str, int], metrics: int
 ) -> None:
+    if worker is not None:
+        service = worker.as_one(service)
     app = create_app(service, title=f"PIP AI Stream: {service.name}", cors_origins=settings.allowed_origins())
     keep_loaded()
     allow_many_files()
     server = DrainingServer(http_config(app, *address), service.drain)
-    if given is not None:
-        server.run([given])
+    if worker is not None:
+        server.run([worker.listener()])
         return
     with metrics_server(settings.metrics_host, metrics):
         server.run()

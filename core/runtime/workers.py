@@ -1,21 +1,19 @@
 """Several processes of one service behind one port, with one scrape of their metrics.
 
-The parent opens the port and serves nobody itself. Its workers are the same program started again, each with the open
-socket: whoever is free takes the next connection. One that dies is replaced; a signal is passed on, so that each
-drains.
+The parent opens the port and serves nobody itself. Its workers are the same program started again, each with a socket
+of its own on that port. One that dies is replaced, and whoever waits at its socket is served by the next; a signal is
+passed on, so that each drains.
 """
 
+import asyncio
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -27,93 +25,79 @@ from prometheus_client.multiprocess import (
 from core.runtime.exits import UNFIT
 from core.runtime.logs import get_logger
 from core.runtime.metrics import metrics_server
+from core.runtime.worker import Beats, Worker
 
-SOCKET: Final = "PIPAI_WORKER_SOCKET"
-"""Set for a worker: the file number of the socket it serves."""
-
-_METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
-_LOOK_EVERY: Final = 0.2
-_AGAIN_AFTER: Final = 1.0
-"""Seconds a worker lives at least before it is replaced at once: one that cannot start must not be started for ever."""
-
-_BACKLOG: Final = 2048
+_PAUSE: Final = 1.0
+"""Seconds until a worker that ended is started again: one that cannot start does not take the machine."""
 
 log = get_logger()
 
 
-def worker_socket() -> socket.socket | None:
-    """The socket this process serves as a worker; None when it is none."""
-    number = os.environ.get(SOCKET)
-    return None if number is None else socket.socket(fileno=int(number))
-
-
 class Workers:
-    """The worker processes of one service."""
+    """The worker processes of one service, one for each of ``sockets``."""
 
-    def __init__(self, module: str, count: int, listener: socket.socket, metrics: Path) -> None:
-        self._command = [sys.executable, "-m", module]
-        self._count = count
-        self._listener = listener
-        self._metrics = metrics
-        self._started: dict[subprocess.Popen[bytes], float] = {}
-        self._stopping = False
+    def __init__(self, module: str, sockets: Sequence[socket.socket], folder: Path) -> None:
+        self._command = [sys.executable, "-m", "core.runtime.as_worker", module]
+        self._sockets = sockets
+        self._folder = folder
+        self._running: dict[int, asyncio.subprocess.Process] = {}
+        self._stopping = asyncio.Event()
+        self._code = 0
+        self.beats = Beats(folder, len(sockets))
 
-    def run(self) -> int:
-        """Keep as many as wanted at work until told to stop; returns the exit code: 0, or that of who ended badly."""
-        codes: list[int] = []
-        with self._signals():
-            while not self._stopping or self._started:
-                codes += self._reap()
-                if not self._stopping and UNFIT in codes:
-                    self._stop()  # until somebody changes a setting none of them can work
-                while not self._stopping and len(self._started) < self._count:
-                    self._start()
-                time.sleep(_LOOK_EVERY)
-        return max(codes, default=0)
+    async def run(self) -> int:
+        """Keep all of them at work until told to stop.
 
-    def ready(self) -> str | None:
-        """Why not all of them are there; None when they are."""
-        alive = sum(worker.poll() is None for worker in self._started)
-        return None if alive == self._count else f"{alive} of {self._count} workers run"
-
-    def _start(self) -> None:
-        number = self._listener.fileno()
-        environment = {**os.environ, SOCKET: str(number), _METRICS_FOLDER: str(self._metrics)}
-        worker = subprocess.Popen(self._command, env=environment, pass_fds=[number])  # noqa: S603 - this very program
-        self._started[worker] = time.monotonic()
-
-    def _reap(self) -> Sequence[int]:
-        """Forget those that ended; exit codes that are to be told of."""
-        codes: list[int] = []
-        for worker in [worker for worker in self._started if worker.poll() is not None]:
-            lived = time.monotonic() - self._started.pop(worker)
-            mark_process_dead(worker.pid, str(self._metrics))
-            if self._stopping and worker.returncode == -signal.SIGTERM:
-                continue  # it had not begun to serve
-            if self._stopping or worker.returncode == UNFIT:
-                codes.append(abs(worker.returncode))
-            else:
-                log.error("worker ended", pid=worker.pid, code=worker.returncode)
-                time.sleep(max(0.0, _AGAIN_AFTER - lived))
-        return codes
+        Returns the exit code: 0, 1 when one did not end well, `UNFIT` when one said that.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        await asyncio.gather(*(self._keep_running(number) for number in range(len(self._sockets))))
+        return self._code
 
     def _stop(self) -> None:
-        self._stopping = True
-        for worker in self._started:
+        """Have all of them drain; a second time, end at once."""
+        self._stopping.set()
+        for worker in self._running.values():
             with suppress(ProcessLookupError):
                 worker.send_signal(signal.SIGTERM)
+        for listener in self._sockets:
+            listener.close()  # the workers have it too: the port is closed when the last of them closes it
 
-    @contextmanager
-    def _signals(self) -> Generator[None]:
-        def pass_on(_number: int, _frame: FrameType | None) -> None:
-            self._stop()
+    async def _keep_running(self, number: int) -> None:
+        while not self._stopping.is_set():
+            code = await self._run_once(number)
+            self.beats.forget(number)
+            mark_process_dead(number, str(self._folder))
+            if code == UNFIT:
+                self._code = UNFIT
+                self._stop()  # until somebody changes a setting none of them can work
+            elif not self._stopping.is_set():
+                log.error("worker ended, and is started again", worker=number, code=code)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), _PAUSE)
+            elif code not in {0, -signal.SIGTERM}:  # the signal itself ends one that had not begun to serve
+                log.error("worker ended badly", worker=number, code=code)
+                self._code = self._code or 1
 
-        before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    async def _run_once(self, number: int) -> int:
+        file = self._sockets[number].fileno()
+        own = Worker(number, len(self._sockets), file, self._folder).environment()
+        worker = await asyncio.create_subprocess_exec(
+            *self._command,
+            env={**os.environ, **own},
+            pass_fds=[file],
+            stdin=asyncio.subprocess.PIPE,
+            process_group=0,  # else Ctrl-C would reach it twice, and a second signal ends its drain
+        )
+        self._running[number] = worker
+        if self._stopping.is_set():
+            worker.terminate()
         try:
-            yield
+            return await worker.wait()
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            del self._running[number]
 
 
 def serve_by_workers(module: str, count: int, address: tuple[str, int], metrics: tuple[str, int]) -> int:
@@ -123,17 +107,36 @@ def serve_by_workers(module: str, count: int, address: tuple[str, int], metrics:
         PortBusyError: another program has the port of the metrics.
         OSError: another program has the address.
     """
-    with tempfile.TemporaryDirectory(prefix="pipai-metrics-") as folder, _listening(address) as listener:
+    with tempfile.TemporaryDirectory(prefix="pipai-workers-") as folder, _bound(address, count) as sockets:
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=folder)  # pyright: ignore[reportUnknownMemberType]
-        workers = Workers(module, count, listener, Path(folder))
-        with metrics_server(*metrics, ready=workers.ready, registry=registry):
-            return workers.run()
+        workers = Workers(module, sockets, Path(folder))
+        with metrics_server(*metrics, ready=workers.beats.missing, registry=registry):
+            return asyncio.run(workers.run())
 
 
 @contextmanager
-def _listening(address: tuple[str, int]) -> Generator[socket.socket]:
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    with socket.create_server(address, family=family, backlog=_BACKLOG) as listener:
-        listener.set_inheritable(True)
-        yield listener
+def _bound(address: tuple[str, int], count: int) -> Generator[list[socket.socket]]:
+    """So many sockets on the address, which their workers listen on.
+
+    Linux gives each its share of the connections. Elsewhere all share one, and it is chance who takes the next.
+    """
+    apart = sys.platform == "linux"
+    with ExitStack() as stack:
+        with _bind(address, apart=False) as first:  # fails where another program has the port, ours included
+            address = (address[0], first.getsockname()[1])
+            shared = None if apart else stack.enter_context(first.dup())
+        yield [shared or stack.enter_context(_bind(address, apart=True)) for _ in range(count)]
+
+
+def _bind(address: tuple[str, int], *, apart: bool) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if apart:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound

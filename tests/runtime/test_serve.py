@@ -38,6 +38,20 @@ async def test_a_taken_port_is_one_sentence_too() -> None:
     assert "Traceback" not in errors.decode()
 
 
+async def test_a_port_that_is_taken_is_not_shared_with_who_has_it() -> None:
+    """Workers share theirs with each other; a second start of the same service must not join in unnoticed."""
+    with socket.socket() as taken:
+        if hasattr(socket, "SO_REUSEPORT"):
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        process = await _start(METRICS_PORT="0", PORT=str(taken.getsockname()[1]), API_WORKERS="2")
+        _, errors = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 1
+    assert "ddress already in use" in errors.decode()
+    assert "Traceback" not in errors.decode()
+
+
 async def test_metrics_have_a_port_of_their_own() -> None:
     port, metrics_port = next_free_port(0), next_free_port(0)
     process = await _start(METRICS_PORT=str(metrics_port), PORT=str(port))
