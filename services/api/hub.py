@@ -17,7 +17,7 @@ from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
 from services.api import metrics
 from services.api.channel import Channel, Doubt
-from services.api.messages import Message, degraded_message, error_message, is_rebuilt, message_of, topic_of
+from services.api.messages import Message, degraded_message, error_message, is_rebuilt, message_of, path_of
 from services.api.pulse import Pulse
 from services.api.ring import RingSpace
 from services.api.sources import TopicSource
@@ -49,6 +49,8 @@ class Hub:
         self._source = source
         self._block_ms = block_ms
         self._channels: dict[Topic, Channel] = {}
+        self._by_path: dict[bytes, Channel] = {}
+        """The same, by what the change feed calls a topic: most entries are about topics nobody watches here."""
         self._space = RingSpace()
         self._positions: dict[int, int] = {}
         self._away: set[int] = set()
@@ -77,6 +79,7 @@ class Hub:
         channel = self._channels.get(topic)
         if channel is None:
             channel = self._channels[topic] = Channel(topic, self._source, self._space, self.spawn)
+            self._by_path[topic.path.encode()] = channel
         channel.left = asyncio.get_running_loop().time()
         await channel.open()
         return channel
@@ -122,7 +125,7 @@ class Hub:
             for number, channel in enumerate(unwatched):
                 if number < surplus or now - channel.left > _KEEP_SECONDS:
                     channel.close()
-                    del self._channels[channel.topic]
+                    del self._channels[channel.topic], self._by_path[channel.topic.path.encode()]
 
     async def _follow(self, partition: int) -> None:
         while True:
@@ -157,40 +160,40 @@ class Hub:
 
     def _take(self, partition: int, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
         """Hand out what was read: all of a topic's events together, as far as nothing comes between."""
-        waiting: dict[Topic, list[Message]] = {}
+        waiting: dict[Channel, list[Message]] = {}
         for entry_id, fields in entries:
-            number = StreamId.parse(entry_id).milliseconds
+            number = int(entry_id.partition(b"-")[0])
             # From 0, which is an empty feed, whatever comes first follows: a feed begins at the clock, not at 1.
             follows = self._positions[partition] in {0, number - 1}
             self._positions[partition] = number
-            topic = self._sort_in(fields, waiting)
-            if topic is None or not follows:
+            if not self._sort_in(fields, waiting) or not follows:
                 self._hand_out(waiting)
                 self._resync(partition, number)
         self._hand_out(waiting)
         self._observe(entries)
 
-    def _sort_in(self, fields: dict[bytes, bytes], waiting: dict[Topic, list[Message]]) -> Topic | None:
-        """Put an entry with its topic's others; None where it has no topic or cannot be read."""
+    def _sort_in(self, fields: dict[bytes, bytes], waiting: dict[Channel, list[Message]]) -> bool:
+        """Put an entry with its topic's others; whether it could be read and is about a topic."""
+        path = path_of(fields)
+        if path is None:
+            return False
+        channel = self._by_path.get(path)
+        if channel is None:
+            return True
         try:
-            topic = topic_of(fields)
-            channel = None if topic is None else self._channels.get(topic)
-            if topic is not None and channel is not None:
-                if is_rebuilt(fields):
-                    self._hand_out(waiting)
-                    channel.doubt("lost")
-                else:
-                    waiting.setdefault(topic, []).append(message_of(fields))
+            if is_rebuilt(fields):
+                self._hand_out(waiting)
+                channel.doubt("lost")
+            else:
+                waiting.setdefault(channel, []).append(message_of(fields))
         except (ValueError, LookupError, TypeError, AttributeError):
-            log.exception("stream change cannot be read")
-            return None
-        return topic
+            log.exception("stream change cannot be read", topic=channel.topic.path)
+            return False
+        return True
 
-    def _hand_out(self, waiting: dict[Topic, list[Message]]) -> None:
-        for topic, messages in waiting.items():
-            channel = self._channels.get(topic)
-            if channel is not None:
-                channel.take(messages)
+    def _hand_out(self, waiting: dict[Channel, list[Message]]) -> None:
+        for channel, messages in waiting.items():
+            channel.take(messages)
         waiting.clear()
 
     def _observe(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:

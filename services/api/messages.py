@@ -151,10 +151,9 @@ def farewell(reason: DisconnectReason, *, reconnect: bool, retry: int | None = N
     return encode_frame("disconnected", data, retry=retry)
 
 
-def topic_of(fields: dict[bytes, bytes]) -> Topic | None:
-    """The topic an entry of the change feed is about; None for one that raises the generation."""
-    path = fields.get(b"topic", fields.get(b"rebuilt"))
-    return None if path is None else Topic.parse(path.decode())
+def path_of(fields: dict[bytes, bytes]) -> bytes | None:
+    """The path of the topic an entry of the change feed is about; None for one that raises the generation."""
+    return fields.get(b"topic", fields.get(b"rebuilt"))
 
 
 def is_rebuilt(fields: dict[bytes, bytes]) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from pipai_contracts.events import WorkflowProgress
 from pipai_contracts.ids import Topic
+from services.api.channel import Channel
 from services.api.hub import Hub
 from services.api.messages import Message
 from tests.api.conftest import Api, Producer, Serve, producing, projecting
@@ -68,7 +69,7 @@ async def test_whoever_joins_a_process_that_lags_behind_the_store_sees_every_pos
     """Snapshots are newer than what the process has followed to."""
     hand_out = Hub._hand_out  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
-    def hand_out_late(hub: Hub, waiting: dict[Topic, list[Message]]) -> None:
+    def hand_out_late(hub: Hub, waiting: dict[Channel, list[Message]]) -> None:
         asyncio.get_running_loop().call_later(0.1, hand_out, hub, dict(waiting))
         waiting.clear()
 
