@@ -2,13 +2,21 @@
 
 import resource
 from contextlib import suppress
+from typing import Final
+
+_GIVEN: Final = (65_536, 10_240)
+"""What systems give that name a higher limit, or none, and refuse it: macOS does."""
 
 
 def allow_many_files() -> None:
     """Raise the process's own limit to what the system lets it have."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # some systems name a limit that they do not give
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for most in (hard, *_GIVEN):
+        if soft == resource.RLIM_INFINITY or soft >= most != resource.RLIM_INFINITY:
+            return
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            return
 
 
 def max_open_files() -> int:

@@ -12,9 +12,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from core.runtime.http_protocol import StreamingProtocol
+from core.runtime.logs import get_logger
 
 Drain = Callable[[], Awaitable[None]]
 """Sends away everybody who is served for long; returns when they are gone."""
+
+log = get_logger()
 
 _LOOK_EVERY: Final = 0.1
 
@@ -65,7 +68,9 @@ class DrainingServer(uvicorn.Server):
                 await asyncio.wait({draining}, timeout=_LOOK_EVERY)
         finally:
             draining.cancel()
-            await asyncio.gather(draining, return_exceptions=True)
+            for error in await asyncio.gather(draining, return_exceptions=True):
+                if isinstance(error, Exception):
+                    log.error("drain failed, so viewers are cut off", exc_info=error)
         await super().shutdown(sockets)
 
 

@@ -56,7 +56,7 @@ class Audience:
         self._hub = hub
         self._settings = settings
         self._temporal = temporal
-        self._most = min(settings.stream_max_connections, max_open_files() - _OTHER_FILES)
+        self._most = settings.stream_max_connections
         self.draining = False
         self.shutdown = anyio.Event()
         self.waiters = Waiters()
@@ -65,6 +65,10 @@ class Audience:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Serve while the block lasts; everybody is told of its end."""
+        files = max_open_files()  # asked for now: the process has raised what it may open since it was put together
+        if files - _OTHER_FILES < self._most:
+            self._most = max(files - _OTHER_FILES, 1)
+            log.warning("fewer streams are served than STREAM_MAX_CONNECTIONS", streams=self._most, open_files=files)
         async with running(self._await_shutdown()):
             yield
         self._dismiss()

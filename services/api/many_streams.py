@@ -59,6 +59,7 @@ def many_stream_routes(connections: Connections, audience: Audience, settings: A
         wanted = {channel: places[topic] for topic, channel in channels.items()}
         if await _nothing_left(wanted):
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
+        audience.check_room()  # again: others came while the store was asked
         return StreamResponse(
             lambda outlet: connections.serve(outlet, wanted, asked, address),
             audience.shutdown,

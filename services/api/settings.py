@@ -45,7 +45,8 @@ class ApiSettings(HttpSettings):
     drain_seconds: Annotated[
         float,
         Field(
-            description="Seconds within which a process that is told to stop sends its viewers away, one by one.",
+            description="Seconds within which a process that is told to stop sends its viewers away, one by one."
+            " `./run up` takes 1 where this is not set, and has stopped everything within 4.5 s whatever it says.",
             ge=0,
             le=600,
         ),

@@ -32,6 +32,7 @@ def stream_routes(hub: Hub, audience: Audience, settings: ApiSettings) -> APIRou
         channel = await open_channel(hub, Topic(DEFAULT_TENANT, kind, resource_id))
         if asked.cursor is not None and await nothing_left(channel, asked.cursor):
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
+        audience.check_room()  # again: others came while the store was asked
         return StreamResponse(
             lambda outlet: audience.serve(outlet, channel, asked),
             audience.shutdown,
