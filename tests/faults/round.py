@@ -186,7 +186,12 @@ async def round_of(
         observer = Observer(blocking, keys, history)
         await stack.enter_async_context(observer.observing())
         watching = [
-            Viewer(f"{topic.name} {number}", _turned([one.port for one in served], number), topic, history)
+            Viewer(
+                f"{topic.name} {number}" if number else topic.name,
+                _turned([one.port for one in served], number),
+                topic,
+                history,
+            )
             for topic in WATCHED
             for number in range(scale.viewers)
         ]
