@@ -158,7 +158,9 @@ def _without_chunks(cycle: RequestResponseCycle) -> Callable[[Any], Awaitable[No
 
     async def bare(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            if not any(name.lower() == b"content-length" for name, _ in message.get("headers", ())):
+            headers = [(name, value) for name, value in message.get("headers", ()) if name.lower() != b"connection"]
+            message = {**message, "headers": headers}
+            if not any(name.lower() == b"content-length" for name, _ in headers):
                 cycle.chunked_encoding = False
                 cycle.expected_content_length = cast("int", inf)
         elif cycle.expected_content_length == inf and not message.get("more_body", False):
