@@ -17,5 +17,5 @@ if __name__ == "__main__":
         sys.exit("this is what a service with several workers starts by itself; run the service instead")
     number = worker.number
     values.ValueClass = values.MultiProcessValue(lambda: number)
-    end_with_parent()
+    end_with_parent(worker.folder)
     runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)

@@ -8,7 +8,6 @@ connection any more, no task waits for it, and nothing of the request stays in m
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from functools import partial
 from math import inf
 from typing import Any, Final, Protocol, cast
 
@@ -49,6 +48,8 @@ class StreamingProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _in_body = False
+    _answering: RequestResponseCycle | None = None
+    """The request an application answers now; where others were sent behind it, it is not the newest."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
@@ -84,7 +85,7 @@ class StreamingProtocol(HttpToolsProtocol):
         if self.scope["http_version"] == "1.0":
             cast("Any", self.cycle).send = _without_chunks(self.cycle)
         else:
-            cast("dict[str, Any]", self.scope)["extensions"] = {TAKE_OVER: partial(self._take_over, self.cycle)}
+            cast("dict[str, Any]", self.scope)["extensions"] = {TAKE_OVER: self._take_over}
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -99,6 +100,20 @@ class StreamingProtocol(HttpToolsProtocol):
         """The connection is closed."""
         self._stop_waiting()
         super().connection_lost(exc)
+        if self._answering is not None:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+        self._forget()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _forget(self) -> None:
+        """Let go of what refers to this protocol: it would stay until the garbage collector looks."""
+        self.parser = self.scope = self.cycle = cast("Any", None)
+        self._answering = None
+        self.pipeline.clear()
 
     def _await_headers(self) -> None:
         self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.close)
@@ -118,22 +133,19 @@ class StreamingProtocol(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: `curl --http2` asks for an upgrade each time, and is served without."""
 
-    def _take_over(self, cycle: RequestResponseCycle, successor: asyncio.Protocol, /) -> asyncio.Transport | None:
-        gone = cycle.disconnected or self.transport.is_closing()
+    def _take_over(self, successor: asyncio.Protocol, /) -> asyncio.Transport | None:
+        if self._answering is None:
+            return None
         # Else uvicorn complains that the application returned in the middle of its response, and closes the connection.
-        # This may be an earlier request than the newest: those that were sent behind it are not answered.
-        cycle.disconnected = True
-        if gone:
+        self._answering.disconnected = True
+        if self.transport.is_closing():
             return None
         self._unset_keepalive_if_required()
         self._stop_waiting()
         self.connections.discard(self)
         self.flow.resume_reading()
         self.transport.set_protocol(successor)
-        # These refer to this protocol, and it to them: all would stay until the garbage collector looks.
-        self.parser = cast("Any", None)
-        self.pipeline.clear()
-        cast("dict[str, Any]", cycle.scope)["extensions"].clear()
+        self._forget()  # what was sent behind the request is not answered
         return self.transport
 
 
@@ -158,7 +170,9 @@ def _without_chunks(cycle: RequestResponseCycle) -> Callable[[Any], Awaitable[No
 
     async def bare(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            if not any(name.lower() == b"content-length" for name, _ in message.get("headers", ())):
+            headers = [(name, value) for name, value in message.get("headers", ()) if name.lower() != b"connection"]
+            message = {**message, "headers": headers}
+            if not any(name.lower() == b"content-length" for name, _ in headers):
                 cycle.chunked_encoding = False
                 cycle.expected_content_length = cast("int", inf)
         elif cycle.expected_content_length == inf and not message.get("more_body", False):

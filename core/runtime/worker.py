@@ -3,6 +3,7 @@
 import asyncio
 import mmap
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -100,12 +101,13 @@ class Worker:
         return replace(service, lifespan=lifespan, ready=ready)
 
 
-def end_with_parent() -> None:
-    """End as at a signal when the process that holds the other end of stdin is gone, however that ended."""
+def end_with_parent(folder: Path) -> None:
+    """End as at a signal when the process that holds the other end of stdin is gone; it left ``folder`` behind then."""
 
     def wait() -> None:
         while os.read(0, 1024):
             pass
+        shutil.rmtree(folder, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()

@@ -14,6 +14,7 @@ from pipai_contracts.cursor import START, Cursor, InvalidCursorError
 from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
 from pipai_contracts.problems import FieldProblem
 from pipai_contracts.views import EventsAnswer, FeedEvent
+from services.api.audience import Audience
 from services.api.hub import Hub
 from services.api.messages import Message
 from services.api.sources import TopicSource
@@ -34,10 +35,10 @@ Wait = Annotated[
 ]
 
 
-def event_routes(source: TopicSource, store: ViewStore, hub: Hub, waiters: Waiters) -> APIRouter:
+def event_routes(source: TopicSource, store: ViewStore, hub: Hub, audience: Audience) -> APIRouter:
     """The endpoint for who wants events without a stream."""
     router = APIRouter(tags=["views"])
-    reader = EventReader(source, store, hub, waiters)
+    reader = EventReader(source, store, hub, audience.waiters)
 
     @router.get("/events/{kind}/{resource_id}")
     async def events(  # noqa: PLR0913 - one for each parameter of the query
@@ -55,6 +56,7 @@ def event_routes(source: TopicSource, store: ViewStore, hub: Hub, waiters: Waite
         topic = Topic(DEFAULT_TENANT, kind, resource_id)
         if not wait:
             return await reader.page(topic, after, limit)
+        audience.check_room()
         return await reader.next(topic, after, limit, wait, lambda: _disconnected(request))
 
     _ = events

@@ -76,7 +76,7 @@ def build(settings: ApiSettings) -> HttpService:
         many_stream_routes(connections, audience, settings),
         connection_routes(inbox),
         view_routes(source),
-        event_routes(source, store, hub, audience.waiters),
+        event_routes(source, store, hub, audience),
         demo_routes(),
     ):
         router.include_router(part)

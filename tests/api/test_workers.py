@@ -55,6 +55,7 @@ class Service:
 async def service(redis_url: str, key_prefix: str, tmp_path: Path) -> AsyncIterator[Service]:
     port, metrics_port = next_free_port(0), next_free_port(0)
     own = {"REDIS_URL": redis_url, "KEY_PREFIX": key_prefix, "PORT": str(port), "METRICS_PORT": str(metrics_port)}
+    own |= {"TMPDIR": str(tmp_path)}
     own |= {"API_WORKERS": str(WORKERS), "DRAIN_SECONDS": "1", "STREAM_BLOCK_TIME": "200"}
     with (tmp_path / "api.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
@@ -117,7 +118,7 @@ async def test_the_service_is_ready_only_while_all_workers_are(service: Service)
     await wait_until(service.ready, 30)
 
 
-async def test_workers_end_with_their_parent_however_that_ends(service: Service) -> None:
+async def test_workers_end_with_their_parent_however_that_ends(service: Service, tmp_path: Path) -> None:
     workers = service.workers()
     async with service.api.watching("/stream/user/ann") as stream:
         await stream.next()
@@ -125,6 +126,7 @@ async def test_workers_end_with_their_parent_however_that_ends(service: Service)
         await service.process.wait()
         assert (await stream.rest())[-1].data["reason"] == "draining"
     await wait_until(lambda: not any(psutil.pid_exists(worker) for worker in workers), 30)
+    assert _shared_folders(tmp_path) == []
 
 
 async def test_told_to_stop_each_drains_and_the_service_ends_well(service: Service) -> None:
@@ -137,6 +139,10 @@ async def test_told_to_stop_each_drains_and_the_service_ends_well(service: Servi
             assert (await stream.rest())[-1].data["reason"] == "draining"
         async with asyncio.timeout(15):
             assert await service.process.wait() == 0
+
+
+def _shared_folders(folder: Path) -> list[Path]:
+    return list(folder.glob("pipai-workers-*"))
 
 
 async def _says_who_is_missing(service: Service) -> bool:

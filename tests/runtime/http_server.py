@@ -61,7 +61,7 @@ class Application:
                 await asyncio.to_thread(self.go.wait, SECONDS)
                 await self._stream(scope, send)
             case "/bare":
-                await _start(send, [])
+                await _start(send, [(b"connection", b"keep-alive")])
                 await send({"type": "http.response.body", "body": b"one ", "more_body": True})
                 await send({"type": "http.response.body", "body": b"two"})
             case "/early":
