@@ -78,8 +78,9 @@ async def page(browser: Browser, line: Line, script: str) -> AsyncIterator[Page]
     assert crashes == []
 
 
-@pytest.fixture
-def console(page: Page) -> Console:
+@pytest_asyncio.fixture(loop_scope="session")
+async def console(page: Page) -> Console:
+    """What the page writes. Asynchronous: listening asks for the event loop, which only such a fixture has for sure."""
     console = Console()
     page.on("console", console.hear)
     return console
