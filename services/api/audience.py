@@ -68,7 +68,7 @@ class Audience:
         files = max_open_files()  # asked for now: the process has raised what it may open since it was put together
         if files - _OTHER_FILES < self._most:
             self._most = max(files - _OTHER_FILES, 1)
-            log.warning("fewer streams are served than STREAM_MAX_CONNECTIONS", streams=self._most, open_files=files)
+            log.info("fewer streams are served than STREAM_MAX_CONNECTIONS", streams=self._most, open_files=files)
         async with running(self._await_shutdown()):
             yield
         self._dismiss()
