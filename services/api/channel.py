@@ -11,13 +11,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Literal, Protocol
 
 from core.runtime.logs import get_logger
-from pipai_contracts.cursor import START, Cursor
+from pipai_contracts.cursor import Cursor
 from pipai_contracts.frames import ResetReason
 from pipai_contracts.ids import Topic
 from services.api import metrics
 from services.api.known import Known
+from services.api.memory import Memory
 from services.api.messages import Message, Run, degraded_message, reset_message
-from services.api.ring import MAX_EVENTS, Ring, RingSpace
+from services.api.ring import RingSpace
 from services.api.sources import TopicSource
 
 LINGER_SECONDS: Final = 2.0
@@ -26,16 +27,11 @@ LINGER_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 1.0
 """Until the state is asked for again after the store did not answer."""
 
-_FRESH_SECONDS: Final = 0.05
-"""How long a state serves those who join while nothing happens: of a storm all but a few are answered from memory."""
-
 _MAX_EARLY: Final = 1_000
 """Events that wait while the channel looks at the store."""
 
 _RUN_BYTES: Final = 64 * 1024
 """About how much is written to a viewer at once: one that does not read is noticed in between."""
-
-_PAGE: Final = 100
 
 Doubt = Literal["began", "epoch", "lost", "recovered"]
 """Why the channel may have missed something: the hub follows only from here; an event of another epoch came; positions
@@ -65,48 +61,43 @@ class Channel:
         "_ahead",
         "_doubt",
         "_early",
-        "_filling",
         "_live",
-        "_looking",
         "_opened",
         "_over",
-        "_ring",
         "_settling",
-        "_source",
         "_spawn",
-        "cursor",
         "ended",
         "holders",
-        "known",
         "left",
+        "memory",
         "topic",
     )
 
     def __init__(self, topic: Topic, source: TopicSource, space: RingSpace, spawn: Spawn) -> None:
         self.topic = topic
-        self.cursor: Cursor = START
+        self.memory = Memory(topic, source, space)
         self.ended = False
-        self.known: Known | None = None
         self.holders = 0
         """How many viewers have it, those included that are not attached just now."""
         self.left = 0.0
         """When it was last held, by the event loop's clock."""
-        self._source = source
         self._spawn = spawn
-        self._ring = Ring(space)
         self._live: set[Watcher] = set()
         self._ahead: dict[Watcher, Cursor] | None = None
         self._early: list[Message] | None = []
         self._doubt: Doubt | None = None
         self._settling = False
         self._opened = False
-        self._looking: asyncio.Future[Known] | None = None
-        self._filling: asyncio.Future[None] | None = None
         self._over: asyncio.TimerHandle | None = None
+
+    @property
+    def cursor(self) -> Cursor:
+        """How far the topic has been followed."""
+        return self.memory.cursor
 
     def close(self) -> None:
         """Give back what it holds."""
-        self._ring.clear()
+        self.memory.forget()
 
     # Joining
 
@@ -119,94 +110,14 @@ class Channel:
         """
         if self._opened:
             return
-        known = await self.look()
+        known = await self.memory.look()
         if not self._opened:
             self._opened = True
-            self.cursor, self.ended = known.cursor, known.ended
+            self.memory.cursor, self.ended = known.cursor, known.ended
             early, self._early = self._early or [], None
             self.take(early)
             if self._doubt is not None:
                 self.doubt(self._doubt)
-
-    async def look(self, *, fresh: bool = False) -> Known:
-        """The topic's state, some milliseconds old at most; ``fresh``: asked for after this call.
-
-        Who asks while somebody else does gets the same answer.
-
-        Raises:
-            redis.exceptions.RedisError: Redis did not answer.
-            UnreadableViewError: what is stored is no view this build can read.
-        """
-        known = self.known
-        if not fresh and known is not None and known.cursor == self.cursor:
-            age = asyncio.get_running_loop().time() - known.loaded
-            if age < _FRESH_SECONDS:
-                return known
-        if self._looking is None or fresh:
-            self._looking = asyncio.ensure_future(self._source.known(self.topic))
-            self._looking.add_done_callback(self._looked)
-        return await asyncio.shield(self._looking)
-
-    def _looked(self, looking: "asyncio.Future[Known]") -> None:
-        if self._looking is looking:
-            self._looking = None
-        if not looking.cancelled() and looking.exception() is None:
-            self.known = looking.result()
-
-    async def page(self, after: int) -> list[Message]:
-        """The next events beyond ``after`` of the feed; empty when it no longer has the very next one.
-
-        Raises:
-            redis.exceptions.RedisError: Redis did not answer.
-        """
-        epoch, upto = self.cursor
-        return await self._source.events(self.topic, epoch, after=after, upto=upto, count=_PAGE)
-
-    async def first_since(self, milliseconds: int, *, upto: int) -> int | None:
-        """Position of the first event up to ``upto`` that was appended at this time or later; None: there is none.
-
-        1 also when it may be an event that the feed no longer has.
-
-        Raises:
-            redis.exceptions.RedisError: Redis did not answer.
-        """
-        return await self._source.first_since(self.topic, milliseconds, upto=upto)
-
-    async def reach_back(self, after: int) -> bool:
-        """Have the ring begin earlier, so that it has what lies beyond ``after``; returns whether it has.
-
-        Of many who come back at once only one has the feed read.
-
-        Raises:
-            redis.exceptions.RedisError: Redis did not answer.
-        """
-        if self._before_ring() - after > MAX_EVENTS:
-            return False
-        if self._filling is None:
-            self._filling = asyncio.ensure_future(self._fill())
-            self._filling.add_done_callback(self._filled)
-        await asyncio.shield(self._filling)
-        return self.ring_after(after) is not None
-
-    async def _fill(self) -> None:
-        epoch, end = self.cursor.epoch, self._before_ring()
-        tail = await self._source.tail(self.topic, epoch, upto=end, count=MAX_EVENTS)
-        if self.cursor.epoch == epoch and self._before_ring() == end:
-            self._ring.put_before(tail)
-
-    def _filled(self, filling: "asyncio.Future[None]") -> None:
-        self._filling = None
-        if not filling.cancelled():
-            filling.exception()  # whoever waited has it
-
-    def _before_ring(self) -> int:
-        """The position before the ring's first event; where the ring is empty, the channel's own."""
-        first = self._ring.first
-        return self.cursor.pos if first is None else first - 1
-
-    def ring_after(self, pos: int) -> list[Message] | None:
-        """What this process itself still has beyond ``pos``; None when that does not reach back so far."""
-        return [] if pos == self.cursor.pos else self._ring.after(pos)
 
     def attach(self, watcher: Watcher, place: Cursor) -> None:
         """From now on the watcher, who has been told everything up to ``place``, is told what comes."""
@@ -248,7 +159,7 @@ class Channel:
             if run and size > _RUN_BYTES:
                 self._hand_out(run)
                 run, size = [], 0
-            self.cursor = place
+            self.memory.cursor = place
             self._learn_end(message)
             run.append(message)
             size += len(message.frame)
@@ -261,7 +172,7 @@ class Channel:
     def _hand_out(self, messages: Sequence[Message]) -> None:
         if not messages:
             return
-        self._ring.add(messages)
+        self.memory.add(messages)
         run = Run(messages)
         # A copy: a viewer that cannot take more leaves while it is told.
         watchers = tuple(self._live)
@@ -274,8 +185,8 @@ class Channel:
             for message in messages:
                 pos = message.cursor and message.cursor.pos
                 log.debug("stream event delivered", topic=self.topic.path, pos=pos, viewers=len(watchers))
-        if self._live and self.known is not None and not self._is_near(self.known.cursor):
-            self._refresh()
+        if self._live:
+            self.memory.keep_up()
 
     def _tell_those_ahead(self, messages: Sequence[Message]) -> None:
         for watcher, place in list((self._ahead or {}).items()):
@@ -286,15 +197,6 @@ class Channel:
             if news:
                 watcher.tell(self, Run(news))
         self._ahead = self._ahead or None
-
-    def _is_near(self, cursor: Cursor) -> bool:
-        return cursor.epoch == self.cursor.epoch and self.cursor.pos - cursor.pos <= MAX_EVENTS // 2
-
-    def _refresh(self) -> None:
-        """Keep a state that the ring goes on from: while Redis is away it is all there is for who joins."""
-        if self._looking is None:
-            self._looking = asyncio.ensure_future(self._source.known(self.topic))
-            self._looking.add_done_callback(self._looked)
 
     # Doubt
 
@@ -314,7 +216,7 @@ class Channel:
         while doubt is not None:
             self._doubt = None
             try:
-                known = await self.look(fresh=True)
+                known = await self.memory.look(fresh=True)
                 self._bring_to(known, await self._missed_until(known, doubt))
             except Exception as error:  # noqa: BLE001 - whatever it is: a channel left in doubt tells nobody anything
                 if not told:
@@ -338,7 +240,7 @@ class Channel:
             return "lost" if lost else "ahead"
         missed: list[Message] = []
         while pos < known.cursor.pos:
-            page = await self._source.events(self.topic, epoch, after=pos, upto=known.cursor.pos, count=_PAGE)
+            page = await self.memory.page(pos, upto=known.cursor)
             if not page:
                 return "lost" if lost else "trimmed"
             missed += page
@@ -356,8 +258,8 @@ class Channel:
             self._set_ended(ended=known.ended)
 
     def _reset(self, known: Known, reason: ResetReason) -> None:
-        self.cursor = known.cursor
-        self._ring.clear()
+        self.memory.cursor = known.cursor
+        self.memory.forget()
         run = Run([reset_message(known, reason)])
         behind = [watcher for watcher, place in (self._ahead or {}).items() if not _is_at_least(place, known.cursor)]
         for watcher in behind:

@@ -103,7 +103,7 @@ class EventReader:
             if answer.events or channel.cursor != here:
                 return answer
         if here.epoch == cursor.epoch and pos < here.pos:
-            told = channel.ring_after(pos)  # handed out while the store was asked
+            told = channel.memory.after(pos)  # handed out while the store was asked
         else:
             told = await self._waiters.wait(channel, Cursor(cursor.epoch, pos) if pos else START, wait, gone)
         if told is None:

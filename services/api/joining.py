@@ -39,9 +39,9 @@ async def enter_with_state(channel: Channel) -> Entry:
         UnreadableViewError: what is stored is no view this build can read.
     """
     try:
-        known = await channel.look()
+        known = await channel.memory.look()
     except RedisError:
-        known = channel.known
+        known = channel.memory.known
         if known is None or not _reaches(channel, known.cursor):
             raise
         return Entry(known.cursor, known, stale=True)
@@ -49,7 +49,7 @@ async def enter_with_state(channel: Channel) -> Entry:
 
 
 def _reaches(channel: Channel, cursor: Cursor) -> bool:
-    return cursor.epoch == channel.cursor.epoch and channel.ring_after(cursor.pos) is not None
+    return cursor.epoch == channel.cursor.epoch and channel.memory.after(cursor.pos) is not None
 
 
 async def bring(viewer: Viewer, channel: Channel, place: Cursor) -> None:
@@ -61,7 +61,7 @@ async def bring(viewer: Viewer, channel: Channel, place: Cursor) -> None:
     """
     while not viewer.closed:
         if not _is_behind(place, channel.cursor):
-            known = await channel.look(fresh=True)
+            known = await channel.memory.look(fresh=True)
             if _is_behind(place, channel.cursor):
                 continue
             reason = _unusable(place, known.cursor)
@@ -70,24 +70,24 @@ async def bring(viewer: Viewer, channel: Channel, place: Cursor) -> None:
                 return
             place = _reset(viewer, channel, known, reason)
             continue
-        missed = channel.ring_after(place.pos)
+        missed = channel.memory.after(place.pos)
         if missed is not None:
             if missed:
                 viewer.tell(channel, Run(missed))
             viewer.attach(channel, channel.cursor)
             return
-        if not await channel.reach_back(place.pos):
+        if not await channel.memory.reach_back(place.pos):
             place = await _read_feed(viewer, channel, place)
 
 
 async def _read_feed(viewer: Viewer, channel: Channel, place: Cursor) -> Cursor:
     """Tell the viewer a page of the feed; returns where it stands then."""
     cursor = channel.cursor
-    page = await channel.page(place.pos)
+    page = await channel.memory.page(place.pos)
     if channel.cursor.epoch != cursor.epoch:
         return place
     if not page:
-        return _reset(viewer, channel, await channel.look(fresh=True), "trimmed")
+        return _reset(viewer, channel, await channel.memory.look(fresh=True), "trimmed")
     viewer.tell(channel, Run(page))
     await viewer.drained()
     return page[-1].cursor or place
@@ -124,6 +124,6 @@ async def come_back(viewer: Viewer, channel: Channel, place: Cursor) -> None:
         redis.exceptions.RedisError: Redis did not answer.
         UnreadableViewError: the state cannot be read.
     """
-    if place.epoch != channel.cursor.epoch or channel.ring_after(place.pos) is None:
-        place = _reset(viewer, channel, await channel.look(), "slow")
+    if place.epoch != channel.cursor.epoch or channel.memory.after(place.pos) is None:
+        place = _reset(viewer, channel, await channel.memory.look(), "slow")
     await bring(viewer, channel, place)

@@ -36,7 +36,7 @@ async def enter(channel: Channel, asked: Asked) -> Entry:
 
 async def _before(channel: Channel, pos: int) -> Cursor:
     """The place from which ``pos`` comes next; the beginning where there is no history it could be in."""
-    epoch = channel.cursor.epoch or (await channel.look(fresh=True)).cursor.epoch
+    epoch = channel.cursor.epoch or (await channel.memory.look(fresh=True)).cursor.epoch
     return Cursor(epoch, pos - 1) if epoch and pos > 1 else START
 
 
@@ -45,9 +45,9 @@ async def _before_time(channel: Channel, milliseconds: int) -> Cursor:
 
     The beginning, which then is no longer there, where that event may be among those the feed has given up.
     """
-    known = await channel.look(fresh=True)
+    known = await channel.memory.look(fresh=True)
     epoch, upto = known.cursor
-    pos = await channel.first_since(milliseconds, upto=upto)
+    pos = await channel.memory.first_since(milliseconds, upto=upto)
     if pos is None:
         return known.cursor
     return Cursor(epoch, pos - 1) if pos > 1 else START

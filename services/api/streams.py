@@ -66,7 +66,7 @@ async def nothing_left(channel: Channel, cursor: Cursor) -> bool:
     if cursor != channel.cursor or not channel.ended:
         return False
     try:
-        known = await channel.look(fresh=True)
+        known = await channel.memory.look(fresh=True)
     except (RedisError, UnreadableViewError):
         return False
     return known.ended and known.cursor == cursor

@@ -14,6 +14,7 @@ import pytest
 from services.standalone.embedded import next_free_port
 from tests.api.conftest import Api, Producer
 from tests.api.fault_proxy import FaultProxy
+from tests.api.stream import Stream
 from tests.conftest import wait_until
 
 Start = Callable[..., Awaitable[tuple[asyncio.subprocess.Process, Api]]]
@@ -77,14 +78,22 @@ async def test_viewers_are_told_and_the_process_ends_in_time(
     assert "never retrieved" not in log
 
 
+async def _stop_while_these_watch(
+    many: int, process: asyncio.subprocess.Process, api: Api, stack: AsyncExitStack
+) -> list[Stream]:
+    """Tell the process to stop; the first viewer has left when this returns."""
+    streams = [await stack.enter_async_context(api.watching(f"/stream/workflow/{n}")) for n in range(many)]
+    for stream in streams:
+        await stream.next()
+    process.send_signal(signal.SIGTERM)
+    await wait_until(lambda: any(stream.ended for stream in streams))
+    return streams
+
+
 async def test_a_process_that_drains_is_not_ready_lets_nobody_in_and_says_when_to_come_back(start: Start) -> None:
     process, api = await start(RECONNECT_INTERVAL="5000")
     async with AsyncExitStack() as stack:
-        streams = [await stack.enter_async_context(api.watching(f"/stream/workflow/{n}")) for n in range(40)]
-        for stream in streams:
-            await stream.next()
-        process.send_signal(signal.SIGTERM)
-        await wait_until(lambda: any(stream.ended for stream in streams))
+        streams = await _stop_while_these_watch(40, process, api, stack)
         ready, refused = await api.client.get("/readyz"), await api.client.get("/stream/workflow/new")
         assert (ready.status_code, refused.status_code) == (503, 503)
         assert refused.json()["type"] == "/problems/draining"
@@ -101,11 +110,7 @@ async def test_a_process_that_drains_is_not_ready_lets_nobody_in_and_says_when_t
 async def test_a_second_signal_ends_a_drain(start: Start) -> None:
     process, api = await start(DRAIN_SECONDS="600")
     async with AsyncExitStack() as stack:
-        streams = [await stack.enter_async_context(api.watching(f"/stream/workflow/{n}")) for n in range(200)]
-        for stream in streams:
-            await stream.next()
-        process.send_signal(signal.SIGTERM)
-        await wait_until(lambda: any(stream.ended for stream in streams))
+        await _stop_while_these_watch(200, process, api, stack)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(6):
             assert await process.wait() == 0

@@ -1,7 +1,7 @@
 """Asking for the next event without a stream."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import httpx2
@@ -12,6 +12,7 @@ from pipai_contracts.events import WorkflowProgress
 from pipai_contracts.ids import Topic
 from services.api import channel, events, waiting
 from services.api.channel import Channel
+from services.api.memory import Memory
 from services.api.waiting import Waiters
 from tests.api.conftest import Api, Producer, Serve
 from tests.api.fault_proxy import FaultProxy
@@ -116,38 +117,43 @@ async def test_what_happens_between_the_question_and_the_waiting_is_not_waited_f
     api: Api, producer: Producer, monkeypatch: pytest.MonkeyPatch, *, kept: bool
 ) -> None:
     """The channel has handed it out by then: its ring has it, or the store."""
-    open_channel = events.open_channel
 
-    async def open_late(*asked: Any) -> Channel:
-        opened = await open_channel(*asked)
+    async def progress(opened: Channel) -> None:
         await producer.progress("w", 2)
         await wait_until(lambda: opened.cursor.pos == 2)
         if not kept:
-            monkeypatch.setattr(Channel, "ring_after", _forgotten)
-        return opened
+            monkeypatch.setattr(Memory, "after", _forgotten)
 
-    monkeypatch.setattr(events, "open_channel", open_late)
+    _once_opened(monkeypatch, progress)
     await producer.progress("w", 1)
     answer = await _soon(api.client.get(PATH, params={"after": 1, "wait": 60}))
     assert [event["pos"] for event in answer.json()["events"]] == [2]
 
 
-def _forgotten(_channel: Channel, _pos: int) -> None:
+def _once_opened(monkeypatch: pytest.MonkeyPatch, happens: Callable[[Channel], Awaitable[None]]) -> None:
+    """Have this happen after the topic's channel was opened for a request, and before the store is asked."""
+    open_channel = events.open_channel
+
+    async def open_late(*asked: Any) -> Channel:
+        opened = await open_channel(*asked)
+        await happens(opened)
+        return opened
+
+    monkeypatch.setattr(events, "open_channel", open_late)
+
+
+def _forgotten(_memory: Memory, _pos: int) -> None:
     """A ring that does not reach back."""
 
 
 async def test_the_first_event_may_come_between_too(
     api: Api, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_channel = events.open_channel
-
-    async def open_late(*asked: Any) -> Channel:
-        opened = await open_channel(*asked)
+    async def begin(opened: Channel) -> None:
         await producer.progress("w", 1)
         await wait_until(lambda: opened.cursor.pos == 1)
-        return opened
 
-    monkeypatch.setattr(events, "open_channel", open_late)
+    _once_opened(monkeypatch, begin)
     answer = await _soon(api.client.get(PATH, params={"wait": 60}))
     assert [event["pos"] for event in answer.json()["events"]] == [1]
 
