@@ -2,7 +2,7 @@
 
 from typing import Any, Final, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from pipai_contracts import events, frames
 from pipai_contracts.events import EventType
@@ -22,8 +22,8 @@ _EVENTS: Final[dict[str, type[BaseModel]]] = {
     "notification": events.Notification,
     "temporal_status": events.TemporalStatus,
 }
-_CONTROL: Final[dict[str, type[BaseModel]]] = {
-    "connected": frames.Connected,
+_CONTROL: Final[dict[str, Any]] = {
+    "connected": frames.Connected | frames.ManyConnected | frames.SystemConnected,
     "joined": frames.Joined,
     "left": frames.Left,
     "reset": frames.Reset,
@@ -33,6 +33,8 @@ _CONTROL: Final[dict[str, type[BaseModel]]] = {
     "disconnected": frames.Disconnected,
     "system": frames.SystemStatus,
 }
+_OF_A_TOPIC: Final = frozenset({"reset", "position", "error"})
+"""Those that on a connection of many topics are about one of them."""
 
 
 class StreamMetadata(BaseModel):
@@ -54,9 +56,13 @@ class StreamMetadata(BaseModel):
 
 def stream_metadata(*, heartbeat: int, reconnect_interval: int, max_reconnect_attempts: int) -> StreamMetadata:
     """The metadata of a deployment with these settings."""
+    told = {name: _wire_schema(model) for name, model in _EVENTS.items()}
+    answer = _named(frames.TemporalAnswer.model_json_schema(mode="serialization"))
+    told["temporal_status"] = _either(told["temporal_status"], answer)
+    said = {name: TypeAdapter(data).json_schema(mode="serialization") for name, data in _CONTROL.items()}
     return StreamMetadata(
-        events={name: _wire_schema(model) for name, model in _EVENTS.items()},
-        control={name: model.model_json_schema(mode="serialization") for name, model in _CONTROL.items()},
+        events=told,
+        control={name: _named(schema) if name in _OF_A_TOPIC else schema for name, schema in said.items()},
         heartbeat=heartbeat,
         reconnect_interval=reconnect_interval,
         max_reconnect_attempts=max_reconnect_attempts,
@@ -74,4 +80,17 @@ def _wire_schema(model: type[BaseModel]) -> dict[str, Any]:
         "late": {"type": "boolean", "description": "Its run had ended before."},
     }
     required = [name for name in cast("list[str]", schema.get("required", [])) if name != "type"]
-    return {**schema, "required": [*required, "timestamp"]}
+    return _named({**schema, "required": [*required, "timestamp"]})
+
+
+def _named(schema: dict[str, Any]) -> dict[str, Any]:
+    """The same, with the topic it is about."""
+    topic = {"type": "string", "description": "Only on a connection of many topics: which one it is about."}
+    return {**schema, "properties": {**schema["properties"], "topic": topic}}
+
+
+def _either(*schemas: dict[str, Any]) -> dict[str, Any]:
+    """Data of any of these forms."""
+    definitions = {name: shape for schema in schemas for name, shape in schema.get("$defs", {}).items()}
+    shapes = [{key: value for key, value in schema.items() if key != "$defs"} for schema in schemas]
+    return {"anyOf": shapes, "$defs": definitions}

@@ -6,12 +6,22 @@ import socket
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
+from jsonschema import Draft202012Validator
+
+from pipai_contracts.metadata import stream_metadata
 from tests.conftest import wait_until
 
 SECONDS = 15
 """How long a viewer waits for anything before its test fails."""
+
+
+@cache
+def _validator(event: str) -> Draft202012Validator:
+    metadata = stream_metadata(heartbeat=1, reconnect_interval=1, max_reconnect_attempts=1)
+    return Draft202012Validator((metadata.events | metadata.control)[event])
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +101,11 @@ class Stream:
             self._changed.set()
 
     async def next(self) -> Frame:
-        """The next event; comments are passed over."""
+        """The next event, which is as ``/stream/metadata`` says; comments are passed over."""
         frame = await self._next()
         assert frame is not None, f"the stream ended after {self.events()}"
+        assert frame.event is not None
+        _validator(frame.event).validate(frame.data)
         return frame
 
     async def rest(self) -> list[Frame]:

@@ -36,6 +36,20 @@ async def test_every_event_on_the_wire_is_as_the_metadata_says(api: Api, produce
     assert set(metadata["kinds"]["workflow"]) == {"workflow_progress", "ai_progress", "temporal_status"}
 
 
+async def test_what_comes_on_a_connection_of_many_topics_is_as_the_metadata_says(api: Api, producer: Producer) -> None:
+    metadata = (await api.client.get("/stream/metadata")).json()
+    schemas = metadata["events"] | metadata["control"]
+    async with api.watching("/stream?topic=workflow:w&topic=file:f") as stream:
+        for _ in ("connected", "joined", "joined"):
+            await stream.next()
+        await producer.progress("w", 10)
+        await stream.next()
+    told = [frame.event for frame in stream.frames]
+    assert told == ["connected", "joined", "joined", "workflow_progress"]
+    for frame in stream.frames:
+        Draft202012Validator(schemas[str(frame.event)]).validate(frame.data)
+
+
 async def test_a_stream_is_never_cached(api: Api) -> None:
     for path in ("/stream/workflow/w", "/stream/system"):
         async with api.watching(path) as stream:
