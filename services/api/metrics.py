@@ -7,6 +7,9 @@ from prometheus_client import Counter, Gauge, Histogram
 ACTIVE_STREAMS: Final = Gauge(
     "pipai_active_streams", "Topics that open streams watch.", ["kind"], multiprocess_mode="livesum"
 )
+WAITING: Final = Gauge(
+    "pipai_waiting_requests", "Requests that wait for an event without a stream.", multiprocess_mode="livesum"
+)
 DELIVERED: Final = Counter("pipai_delivered_events_total", "Events handed to viewers.", ["kind"])
 REFUSED: Final = Counter("pipai_refused_streams_total", "Streams that were not let in.", ["reason"])
 RESETS: Final = Counter("pipai_resets_total", "Times a viewer was told that positions jump.", ["reason"])

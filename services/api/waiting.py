@@ -6,6 +6,7 @@ from typing import Final
 
 from core.runtime.problems import ProblemError
 from pipai_contracts.cursor import Cursor
+from services.api import metrics
 from services.api.channel import Channel
 from services.api.messages import Message, Run
 
@@ -80,6 +81,7 @@ class Waiters:
         if self._closed:
             waiter.end()
         self._waiters.add(waiter)
+        metrics.WAITING.inc()
         channel.holders += 1
         channel.attach(waiter, place)
         leaving = asyncio.ensure_future(gone())
@@ -94,6 +96,7 @@ class Waiters:
             channel.detach(waiter)
             channel.holders -= 1
             self._waiters.discard(waiter)
+            metrics.WAITING.dec()
 
     def end(self) -> None:
         """Have everybody answered at once, and who comes from now on: the process is to stop."""

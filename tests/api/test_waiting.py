@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import httpx2
 import pytest
+from prometheus_client import REGISTRY
 
 from core.runtime.http_protocol import StreamingProtocol
 from pipai_contracts.events import WorkflowProgress
@@ -64,9 +65,11 @@ async def test_the_next_event_comes_when_it_happens(waiters: list[Waiters], api:
     await producer.progress("w", 1)
     [first] = (await api.client.get(PATH)).json()["events"]
     request = await _asking(api, waiters, after=first["cursor"])
+    assert REGISTRY.get_sample_value("pipai_waiting_requests") == 1
     await producer.progress("w", 2, metadata={"big": 12345678901234567890123})
     [event] = (await _soon(request)).json()["events"]
     assert (await api.client.get(PATH, params={"after": first["cursor"]})).json()["events"] == [event]
+    assert REGISTRY.get_sample_value("pipai_waiting_requests") == 0
     await wait_until(lambda: not len(waiters[-1]))
 
 
