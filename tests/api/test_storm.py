@@ -15,6 +15,7 @@ from tests.api.conftest import Api, Producer, Serve, producing, projecting
 from tests.conftest import wait_until
 
 VIEWERS = 1_000
+JOINING = 2_000
 AT_ONCE = 200
 
 
@@ -75,7 +76,7 @@ async def test_whoever_joins_a_process_that_lags_behind_the_store_sees_every_pos
 
     monkeypatch.setattr(Hub, "_hand_out", hand_out_late)
     door = asyncio.Semaphore(20)
-    left = VIEWERS
+    left = JOINING
 
     async def publish() -> None:
         number = 0
@@ -97,6 +98,6 @@ async def test_whoever_joins_a_process_that_lags_behind_the_store_sees_every_pos
     async with serve() as api, asyncio.TaskGroup() as tasks:
         await wait_until(api.ready)
         publishing = tasks.create_task(publish())
-        joined = await asyncio.gather(*(join(api) for _ in range(VIEWERS)))
+        joined = await asyncio.gather(*(join(api) for _ in range(JOINING)))
         await publishing
-    assert len(set(joined)) > VIEWERS / 100, "too few joined at moments of their own for this to say anything"
+    assert len(set(joined)) > JOINING / 100, "too few joined at moments of their own for this to say anything"
