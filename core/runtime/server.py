@@ -21,6 +21,10 @@ log = get_logger()
 
 _LOOK_EVERY: Final = 0.1
 
+_WAITING_CONNECTIONS: Final = 65_535
+"""Connections the system keeps until they are taken in, or as many as it allows: one above that tries again after a
+second, then three, and a storm of reconnects would take that long."""
+
 GRACEFUL_SECONDS: Final = 3
 """Seconds uvicorn waits for open requests when it is told to stop; without a limit it waits for the viewers."""
 
@@ -35,6 +39,7 @@ def http_config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
         ws="none",
         log_config=None,
         access_log=False,
+        backlog=_WAITING_CONNECTIONS,
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )

@@ -10,7 +10,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from core.runtime.problems import ProblemError, problem_response
 from pipai_contracts.ids import check_id
 
-Endpoint = Callable[[Request, str], Awaitable[Response]]
+Endpoint = Callable[[Request, str], Awaitable[Response | None]]
+"""Answers a request about an id; None, with nothing of the request read, when it is one for the long way."""
 
 
 def decode_segment(value: object) -> str:
@@ -26,7 +27,7 @@ def decode_segment(value: object) -> str:
 
 
 class Shortcuts:
-    """ASGI middleware: a POST to ``<prefix>/<id>`` goes straight to the endpoint of that prefix.
+    """ASGI middleware: ``<method> <prefix>/<id>`` goes straight to the endpoint of ``<method> <prefix>``.
 
     Routers within routers and the resolution of dependencies take longer than all such an endpoint does. The app has
     the same endpoints as routes, which describe them and say what is wrong with a request that is not of this form.
@@ -38,13 +39,16 @@ class Shortcuts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or pass it on untouched."""
-        if scope["type"] == "http" and scope["method"] == "POST":
+        if scope["type"] == "http":
             prefix, _, segment = scope["path"].rpartition("/")
-            endpoint = self._endpoints.get(prefix)
+            endpoint = self._endpoints.get(f"{scope['method']} {prefix}")
             resource_id = _id_in(segment) if endpoint is not None else None
             if endpoint is not None and resource_id is not None:
-                await _answer(endpoint, resource_id, Request(scope, receive), send)
-                return
+                request = Request(scope, receive)
+                response = await _answer(endpoint, resource_id, request)
+                if response is not None:
+                    await response(scope, receive, send)
+                    return
         await self._app(scope, receive, send)
 
 
@@ -55,11 +59,14 @@ def _id_in(segment: str) -> str | None:
         return None
 
 
-async def _answer(endpoint: Endpoint, resource_id: str, request: Request, send: Send) -> None:
+async def _answer(endpoint: Endpoint, resource_id: str, request: Request) -> ASGIApp | None:
     try:
-        response = await endpoint(request, resource_id)
+        return await endpoint(request, resource_id)
     except ProblemError as error:
-        response = problem_response(error)
+        return problem_response(error)
     except ClientDisconnect:
-        return
-    await response(request.scope, request.receive, send)
+        return _nobody_listens
+
+
+async def _nobody_listens(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer nothing: the client is gone."""

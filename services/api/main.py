@@ -24,7 +24,7 @@ from services.api.presence import Presence
 from services.api.pulse import Pulse
 from services.api.settings import ApiSettings
 from services.api.sources import TopicSource
-from services.api.streams import stream_routes
+from services.api.streams import opener, stream_routes, stream_shortcuts
 from services.api.system import SystemFeed, system_routes
 from services.api.temporal_status import TemporalQuery
 from services.api.views import view_routes
@@ -47,6 +47,7 @@ def build(settings: ApiSettings) -> HttpService:
     temporal = LazyTemporal(temporal_target(settings))
     query = TemporalQuery(temporal)
     audience = Audience(hub, settings, query)
+    open_stream = opener(hub, audience, settings)
     connections = Connections(hub, audience, query, settings, presence.name)
     inbox = Inbox(redis, blocking, keys, connections, presence, block_ms=settings.stream_block_time)
 
@@ -72,7 +73,7 @@ def build(settings: ApiSettings) -> HttpService:
         health_routes(check),
         metadata_routes(settings),
         system_routes(SystemFeed(check, hub, audience, settings), audience, settings),
-        stream_routes(hub, audience, settings),
+        stream_routes(open_stream),
         many_stream_routes(connections, audience, settings),
         connection_routes(inbox),
         view_routes(source),
@@ -80,4 +81,4 @@ def build(settings: ApiSettings) -> HttpService:
         demo_routes(),
     ):
         router.include_router(part)
-    return HttpService("api", router, lifespan, ready, drain=audience.drain)
+    return HttpService("api", router, lifespan, ready, stream_shortcuts(open_stream), audience.drain)

@@ -1,33 +1,39 @@
 """The streaming endpoints."""
 
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, get_args
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from redis.exceptions import RedisError
 
 from core.runtime.http import PathId
 from core.runtime.problems import ProblemError
+from core.runtime.shortcuts import Endpoint
 from core.views.errors import UnreadableViewError
 from pipai_contracts.cursor import Cursor
 from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
-from services.api.asked import AskedOfStream
+from services.api.asked import Asked, AskedOfStream, asked_plainly
 from services.api.audience import Audience
 from services.api.channel import Channel
 from services.api.hub import Hub
 from services.api.settings import ApiSettings
 from services.api.stream_response import StreamResponse
 
+PREFIX: Final = "/stream"
 STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "Server-Sent Events until the run ends.", "content": {"text/event-stream": {}}},
     204: {"description": "The run is over and everything was seen."},
 }
 
 
-def stream_routes(hub: Hub, audience: Audience, settings: ApiSettings) -> APIRouter:
-    """One endpoint per kind of topic."""
-    router = APIRouter(tags=["streams"], prefix="/stream")
+Open = Callable[[Kind, str, Asked], Awaitable[Response]]
+"""Answers who wants to watch a topic: with a stream, with 204, or with a `ProblemError`."""
 
-    async def stream(kind: Kind, resource_id: str, asked: AskedOfStream) -> Response:
+
+def opener(hub: Hub, audience: Audience, settings: ApiSettings) -> Open:
+    """How streams of one topic are opened in this process."""
+
+    async def open_stream(kind: Kind, resource_id: str, asked: Asked) -> Response:
         audience.check_room()
         channel = await open_channel(hub, Topic(DEFAULT_TENANT, kind, resource_id))
         if asked.cursor is not None and await nothing_left(channel, asked.cursor):
@@ -39,20 +45,40 @@ def stream_routes(hub: Hub, audience: Audience, settings: ApiSettings) -> APIRou
             gzip=settings.stream_compression and asked.gzip,
         )
 
+    return open_stream
+
+
+def stream_shortcuts(open_stream: Open) -> Mapping[str, Endpoint]:
+    """Method and path without id → its endpoint, for `Shortcuts`: in a storm of reconnects each stream is opened so."""
+
+    def endpoint(kind: Kind) -> Endpoint:
+        async def answer(request: Request, resource_id: str) -> Response | None:
+            asked = asked_plainly(request)
+            return None if asked is None else await open_stream(kind, resource_id, asked)
+
+        return answer
+
+    return {f"GET {PREFIX}/{kind}": endpoint(kind) for kind in get_args(Kind)}
+
+
+def stream_routes(open_stream: Open) -> APIRouter:
+    """One endpoint per kind of topic."""
+    router = APIRouter(tags=["streams"], prefix=PREFIX)
+
     @router.get("/workflow/{workflow_id}", response_class=Response, responses=STREAM)
     async def stream_workflow(workflow_id: PathId, asked: AskedOfStream) -> Response:
         """A workflow's progress, live."""
-        return await stream("workflow", workflow_id, asked)
+        return await open_stream("workflow", workflow_id, asked)
 
     @router.get("/file/{file_id}", response_class=Response, responses=STREAM)
     async def stream_file(file_id: PathId, asked: AskedOfStream) -> Response:
         """The analysis of a file, live."""
-        return await stream("file", file_id, asked)
+        return await open_stream("file", file_id, asked)
 
     @router.get("/user/{user_id}", response_class=Response, responses=STREAM)
     async def stream_user(user_id: PathId, asked: AskedOfStream) -> Response:
         """Everything about a user's workflows and files, and their notifications, live."""
-        return await stream("user", user_id, asked)
+        return await open_stream("user", user_id, asked)
 
     _ = (stream_workflow, stream_file, stream_user)
     return router

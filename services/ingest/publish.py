@@ -1,6 +1,6 @@
 """The publish endpoints: one event per request, answered when it is in the log."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -27,16 +27,19 @@ from services.ingest.refusals import CountedRoute, counted, documented, too_larg
 
 PREFIX: Final = "/stream/publish"
 
+Accept = Callable[[Request, str], Awaitable[Response]]
+"""Has the event of a request appended, and says so."""
+
 
 def endpoints(publisher: Publisher) -> Mapping[str, Endpoint]:
-    """Path without id → its endpoint, for `Shortcuts`."""
+    """Method and path without id → its endpoint, for `Shortcuts`."""
     bodies: dict[str, type[PublishBody]] = {
         f"{PREFIX}/workflow": PublishWorkflow,
         f"{PREFIX}/analysis": PublishAnalysis,
         f"{PREFIX}/ai": PublishAi,
         f"{PREFIX}/notification": PublishNotification,
     }
-    return {path: counted(_endpoint(publisher, body)) for path, body in bodies.items()}
+    return {f"POST {path}": counted(_endpoint(publisher, body)) for path, body in bodies.items()}
 
 
 def publish_router(publisher: Publisher) -> APIRouter:
@@ -76,7 +79,7 @@ def publish_router(publisher: Publisher) -> APIRouter:
     return router
 
 
-def _endpoint(publisher: Publisher, model: type[PublishBody]) -> Endpoint:
+def _endpoint(publisher: Publisher, model: type[PublishBody]) -> Accept:
     async def accept(request: Request, resource_id: str) -> Response:
         body = await read_json(request)
         try:

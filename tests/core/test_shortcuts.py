@@ -25,6 +25,10 @@ async def _endpoint(request: Request, name: str) -> Response:
             return Response(f"short {name} {await request.body()!r}", status_code=202)
 
 
+async def _read(request: Request, name: str) -> Response | None:
+    return None if request.query_params else Response(f"short {name}")
+
+
 @asynccontextmanager
 async def _lifespan() -> AsyncGenerator[None]:
     yield
@@ -42,8 +46,13 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
     async def long(name: PathId) -> Response:
         return Response(f"long {name}")
 
+    @router.get("/things/{name}")
+    async def read(name: PathId, x: int) -> Response:
+        return Response(f"long {name} {x}")
+
     assert long
-    service = HttpService("things", router, _lifespan, _ready, {"/things": _endpoint})
+    assert read
+    service = HttpService("things", router, _lifespan, _ready, {"POST /things": _endpoint, "GET /things": _read})
     transport = httpx2.ASGITransport(create_app(service, title="things"), raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
@@ -61,8 +70,14 @@ async def test_what_is_no_plain_post_to_an_id_takes_the_long_way(client: httpx2.
         answer = await client.post(f"/things/{segment}", content=BODY)
         assert answer.status_code == status
         assert answer.headers["content-type"] == "application/problem+json"
-    assert (await client.get("/things/a")).status_code == 405
+    assert (await client.put("/things/a")).status_code == 405
     assert (await client.get("/livez")).status_code == 200
+
+
+async def test_an_endpoint_may_leave_a_request_to_the_long_way(client: httpx2.AsyncClient) -> None:
+    assert (await client.get("/things/a")).text == "short a"
+    assert (await client.get("/things/a?x=1")).text == "long a 1"
+    assert (await client.get("/things/a?x=one")).status_code == 422
 
 
 async def test_a_refusal_is_a_problem_report(client: httpx2.AsyncClient) -> None:
@@ -87,7 +102,7 @@ async def test_pages_of_other_origins_are_refused_on_the_short_way(client: httpx
 
 async def test_a_client_that_is_gone_is_not_answered() -> None:
     """And the server does not log a fault."""
-    shortcuts = Shortcuts(create_app(title="none"), {"/things": _endpoint})
+    shortcuts = Shortcuts(create_app(title="none"), {"POST /things": _endpoint, "GET /things": _read})
     scope: Scope = {"type": "http", "method": "POST", "path": "/things/gone", "headers": []}
     sent: list[Message] = []
 
