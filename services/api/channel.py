@@ -59,6 +59,7 @@ class Channel:
 
     __slots__ = (
         "_ahead",
+        "_delivered",
         "_doubt",
         "_early",
         "_live",
@@ -66,6 +67,7 @@ class Channel:
         "_over",
         "_settling",
         "_spawn",
+        "_tells_all",
         "ended",
         "holders",
         "left",
@@ -82,6 +84,8 @@ class Channel:
         self.left = 0.0
         """When it was last held, by the event loop's clock."""
         self._spawn = spawn
+        self._delivered = metrics.DELIVERED.labels(topic.kind)
+        self._tells_all = log.is_enabled_for(logging.DEBUG)
         self._live: set[Watcher] = set()
         self._ahead: dict[Watcher, Cursor] | None = None
         self._early: list[Message] | None = []
@@ -180,8 +184,8 @@ class Channel:
             watcher.tell(self, run)
         if self._ahead:
             self._tell_those_ahead(messages)
-        metrics.DELIVERED.labels(self.topic.kind).inc(len(watchers) * len(messages))
-        if log.is_enabled_for(logging.DEBUG):
+        self._delivered.inc(len(watchers) * len(messages))
+        if self._tells_all:
             for message in messages:
                 pos = message.cursor and message.cursor.pos
                 log.debug("stream event delivered", topic=self.topic.path, pos=pos, viewers=len(watchers))

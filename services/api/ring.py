@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from services.api.messages import Message
+from services.api.messages import Message, total_bytes
 
 MAX_EVENTS: Final = 256
 """Events a ring keeps."""
@@ -42,17 +42,18 @@ class Ring:
     def add(self, messages: Sequence[Message]) -> None:
         """Keep these, which follow what is there."""
         self._messages += messages
-        self._grow(sum(len(message.frame) for message in messages))
-        self._shrink()
+        self._grow(total_bytes(messages))
+        if len(self._messages) > MAX_EVENTS or self._bytes > MAX_BYTES or self._space.used > self._space.most:
+            self._shrink()
 
     def put_before(self, messages: Sequence[Message]) -> None:
         """Keep these, after which what is there follows, as far as there is room."""
         room = MAX_EVENTS - len(self._messages)
         kept = list(messages[-room:]) if room > 0 else []
-        while kept and self._bytes + sum(len(message.frame) for message in kept) > MAX_BYTES:
+        while kept and self._bytes + total_bytes(kept) > MAX_BYTES:
             del kept[: len(kept) // 2 + 1]
         self._messages[:0] = kept
-        self._grow(sum(len(message.frame) for message in kept))
+        self._grow(total_bytes(kept))
 
     def after(self, pos: int) -> list[Message] | None:
         """The events beyond ``pos``; None when the first of them is no longer here."""
@@ -76,5 +77,5 @@ class Ring:
         while gone < len(self._messages) - 1 and (len(self._messages) - gone > MAX_EVENTS or over > 0):
             over -= len(self._messages[gone].frame)
             gone += 1
-        self._grow(-sum(len(message.frame) for message in self._messages[:gone]))
+        self._grow(-total_bytes(self._messages[:gone]))
         del self._messages[:gone]
