@@ -16,7 +16,7 @@ from pipai_contracts.frames import ResetReason
 from pipai_contracts.ids import Topic
 from services.api import metrics
 from services.api.known import Known
-from services.api.messages import Message, Run, degraded_message, reset_message
+from services.api.messages import Message, Run, degraded_message, error_message, reset_message
 from services.api.ring import MAX_EVENTS, Ring, RingSpace
 from services.api.sources import TopicSource
 
@@ -310,21 +310,24 @@ class Channel:
             self._spawn(self._settle())
 
     async def _settle(self) -> None:
-        doubt, told = self._doubt, False
+        doubt, warned = self._doubt, None
         while doubt is not None:
             self._doubt = None
             try:
                 known = await self.look(fresh=True)
                 self._bring_to(known, await self._missed_until(known, doubt))
             except Exception as error:  # noqa: BLE001 - whatever it is: a channel left in doubt tells nobody anything
-                if not told:
+                if warned is None:
                     log.warning("stream state cannot be read", topic=self.topic.path, error=str(error) or repr(error))
-                    self._tell_all(Run([degraded_message()]))
-                told = True
+                    warned = tuple(self._live)
+                    self._tell(warned, Run([degraded_message()]))
                 self._doubt = self._doubt or doubt
                 await asyncio.sleep(_RETRY_SECONDS)
             doubt = self._doubt
         self._settling = False
+        if warned is not None:  # whom nobody else tells: for the hub Redis was there all the while
+            run = Run([error_message("recovered", "The state of this topic can be read again.")])
+            self._tell([watcher for watcher in warned if watcher in self._live], run)
         early, self._early = self._early or [], None
         self.take(early)
 
@@ -366,10 +369,10 @@ class Channel:
         self._set_ended(ended=known.ended)
         metrics.RESETS.labels(reason).inc(len(self._live))
         log.info("stream reset", topic=self.topic.path, reason=reason, viewers=len(self._live))
-        self._tell_all(run)
+        self._tell(tuple(self._live), run)
 
-    def _tell_all(self, run: Run) -> None:
-        for watcher in tuple(self._live):
+    def _tell(self, watchers: Sequence[Watcher], run: Run) -> None:
+        for watcher in watchers:
             watcher.tell(self, run)
 
     # The end of a run
