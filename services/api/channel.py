@@ -32,10 +32,11 @@ _FRESH_SECONDS: Final = 0.05
 _MAX_EARLY: Final = 1_000
 """Events that wait while the channel looks at the store."""
 
-_RUN_BYTES: Final = 64 * 1024
+RUN_BYTES: Final = 64 * 1024
 """About how much is written to a viewer at once: one that does not read is noticed in between."""
 
-_PAGE: Final = 100
+PAGE: Final = 100
+"""Events of a feed that are read at once."""
 
 Doubt = Literal["began", "epoch", "lost", "recovered"]
 """Why the channel may have missed something: the hub follows only from here; an event of another epoch came; positions
@@ -153,14 +154,14 @@ class Channel:
         if not looking.cancelled() and looking.exception() is None:
             self.known = looking.result()
 
-    async def page(self, after: int) -> list[Message]:
-        """The next events beyond ``after`` of the feed; empty when it no longer has the very next one.
+    async def page(self, after: int, count: int) -> list[Message]:
+        """The next ``count`` events beyond ``after`` of the feed; empty when it no longer has the very next one.
 
         Raises:
             redis.exceptions.RedisError: Redis did not answer.
         """
         epoch, upto = self.cursor
-        return await self._source.events(self.topic, epoch, after=after, upto=upto, count=_PAGE)
+        return await self._source.events(self.topic, epoch, after=after, upto=upto, count=count)
 
     async def first_since(self, milliseconds: int, *, upto: int) -> int | None:
         """Position of the first event up to ``upto`` that was appended at this time or later; None: there is none.
@@ -245,7 +246,7 @@ class Channel:
                 self.doubt("epoch" if self.cursor.epoch and place.epoch != self.cursor.epoch else "lost")
                 self.take(messages[index:])
                 return
-            if run and size > _RUN_BYTES:
+            if run and size > RUN_BYTES:
                 self._hand_out(run)
                 run, size = [], 0
             self.cursor = place
@@ -341,7 +342,7 @@ class Channel:
             return "lost" if lost else "ahead"
         missed: list[Message] = []
         while pos < known.cursor.pos:
-            page = await self._source.events(self.topic, epoch, after=pos, upto=known.cursor.pos, count=_PAGE)
+            page = await self._source.events(self.topic, epoch, after=pos, upto=known.cursor.pos, count=PAGE)
             if not page:
                 return "lost" if lost else "trimmed"
             missed += page
