@@ -13,6 +13,12 @@ COME_SECONDS = 30
 SMALL_BUFFER = 4096
 """Bytes; who has no more of it and does not read is felt after some events."""
 
+MANY_TOPICS = (
+    *(Topic("default", "workflow", f"workflow {number}") for number in range(2, 8)),
+    *(Topic("default", "file", f"file {number}") for number in range(3)),
+    Topic("default", "user", "user 2"),
+)
+
 
 class Crowd:
     """Viewers, each of whom begins with another of the api processes; every second one takes gzip."""
@@ -46,10 +52,10 @@ class Crowd:
             come.append(viewer)
         return come
 
-    async def are_there(self, viewers: Iterable[Viewer]) -> None:
-        """Wait until all of these watch."""
+    async def have_come(self, viewers: Iterable[Viewer]) -> None:
+        """Wait until all of these have been connected."""
         left = list(viewers)
-        await wait_until(lambda: all(one.is_connected for one in left), COME_SECONDS, "not all viewers are connected")
+        await wait_until(lambda: all(one.has_come for one in left), COME_SECONDS, "not all viewers are connected")
 
     @asynccontextmanager
     async def asleep(self, viewers: Iterable[Viewer]) -> AsyncGenerator[None]:

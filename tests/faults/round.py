@@ -58,6 +58,7 @@ class Round:
     scale: Scale
     folder: Path
     _new_projector: Callable[[], Service]
+    _appender: Appender
     loads: AsyncExitStack = field(default_factory=AsyncExitStack)
     _added: list[Service] = field(default_factory=list[Service])
 
@@ -71,6 +72,12 @@ class Round:
     async def load(self, seconds: float) -> None:
         """Let the producers go on for this long."""
         await asyncio.sleep(seconds)
+
+    async def load_with_large_events(self, rate: int) -> None:
+        """Have other producers publish so many large events a second beside the usual ones, until `finish`."""
+        seed = self.random.randrange(1_000_000)
+        large = Workload(self.history, self.ingest.port, self._appender, rate=rate, seed=seed, large=True)
+        await self.loads.enter_async_context(large.publishing())
 
     async def kill_projector(self) -> None:
         """Kill -9 any of the projectors while another one is ready; a new one is started at once."""
@@ -161,8 +168,9 @@ async def round_of(
     scale: Scale,
     seed: int,
     direct: str,
-    *,
     through: Mapping[str, str] = _DIRECTLY,
+    /,
+    *,
     projector: str = "services.projector",
     **settings: str,
 ) -> AsyncGenerator[Round]:
@@ -200,7 +208,7 @@ async def round_of(
         workload = Workload(history, ingest.port, appender, rate=scale.rate, seed=seed)
         made = Round(
             history, keys, redis, projectors, ingest, served, workload, observer, crowd, Random(seed), scale, folder,
-            make_projector,
+            make_projector, appender,
         )  # fmt: skip
         stack.push_async_callback(made.end_added)
         await made.loads.enter_async_context(workload.publishing())

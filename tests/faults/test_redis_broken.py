@@ -31,7 +31,7 @@ async def test_lost_replies_cut_connections_and_delays_lose_and_repeat_nothing(
 ) -> None:
     async with (
         RoughProxy.before(own_redis.address) as proxy,
-        round_of(tmp_path, scale, seed, own_redis.address, through=dict.fromkeys(SERVICES, proxy.url)) as it,
+        round_of(tmp_path, scale, seed, own_redis.address, dict.fromkeys(SERVICES, proxy.url)) as it,
     ):
         proxy.random = it.random
         async with it.fault("replies of Redis are lost"):

@@ -26,8 +26,9 @@ _ANY_GZIP = 31
 
 
 class Viewer:
-    """Watches one topic, each time through the next of some api processes. ``cursor`` is where it stands.
+    """Watches one topic, each time through the next of some api processes.
 
+    ``cursor`` is where it stands, ``has_come`` whether it was connected once.
     ``buffer``: bytes the kernel, and this viewer, take before somebody looks at them. A small one makes a viewer that
     does not read felt soon.
     """
@@ -45,7 +46,7 @@ class Viewer:
         self.name = name
         self.topic = topic
         self.cursor: str | None = None
-        self.is_connected = False
+        self.has_come = False
         self._ports = cycle(ports)
         self._path = f"/stream/{topic.kind}/{quote(topic.id, safe='')}"
         self._history = history
@@ -92,7 +93,6 @@ class Viewer:
             if b" 200 " in status:
                 await self._read(reader)
         finally:
-            self.is_connected = False
             self._writer.transport.abort()
 
     async def _connect(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -142,10 +142,11 @@ class Viewer:
 
     def _note(self, event: str, cursor: str, fields: dict[str, str]) -> None:
         if event == "connected":
-            self.is_connected = True
+            self.has_come = True
             data = _data(fields)
-            known = {"resumed": data["resumed"], "stale": data.get("stale", False), "view": _view(data)}
-            self._history.add(Connected(viewer=self.name, cursor=cursor, **known))
+            stale = data.get("stale", False)
+            answer = Connected(viewer=self.name, cursor=cursor, resumed=data["resumed"], stale=stale, view=_view(data))
+            self._history.add(answer)
         elif event == "reset":
             data = _data(fields)
             self._history.add(Told(viewer=self.name, reason=data["reason"], cursor=cursor, view=_view(data)))
