@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+from collections import Counter
 
 import pytest
 from pydantic import SecretStr
@@ -13,6 +14,7 @@ from services.api import channel
 from services.api.channel import Channel
 from services.api.messages import Run
 from services.api.outlets import HIGH_WATER, QueueOutlet, TransportOutlet
+from services.api.pulse import Pulse
 from services.api.settings import ApiSettings
 from services.api.viewer import Viewer
 from tests.api.conftest import Api, Producer, Serve, serving
@@ -40,6 +42,19 @@ async def test_a_connection_that_has_lived_long_enough_is_told_when_to_come_back
         async with api.watching("/stream/workflow/w", {"Last-Event-ID": str(first.id)}) as stream:
             await stream.next()
             assert (await stream.next()).pos == 2
+
+
+async def test_connections_that_came_together_do_not_end_together() -> None:
+    """Each ends up to a fifth of its life earlier, and none later."""
+    pulse = Pulse(heartbeat=1, lifetime=100, retry=1000)
+    viewers = [Viewer(QueueOutlet(gzip=False), on_resumed=pulse.add, on_gone=pulse.remove) for _ in range(1_000)]
+    now = asyncio.get_running_loop().time()
+    for viewer in viewers:
+        pulse.add(viewer)
+    lives = [viewer.expires - now for viewer in viewers]
+    assert 80 <= min(lives) < 82
+    assert 98 < max(lives) <= 101
+    assert max(Counter(int(life) for life in lives).values()) < 150, "a second has 50 of them on average"
 
 
 def _waiting_for(viewer: Viewer) -> int:

@@ -154,6 +154,36 @@ async def test_who_was_told_that_a_topic_cannot_be_read_is_told_when_it_can_be(
         assert (await stream.next()).pos == 1
 
 
+async def test_nothing_is_said_to_a_viewer_before_connected(
+    serve: Serve, producer: Producer, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, temporal_address: str
+) -> None:
+    """Redis goes away, and comes back, and Temporal answers, while the state of its topic is on its way."""
+    known, held = sources.TopicSource.known, asyncio.Event()
+
+    async def answer_late(source: sources.TopicSource, topic: Topic) -> Known:
+        found = await known(source, topic)
+        await held.wait()
+        return found
+
+    async with (
+        serve(redis_url=proxy.url, temporal_address=temporal_address) as api,
+        following(api),
+        api.watching("/stream/workflow/w") as first,
+    ):
+        await first.until(lambda frame: frame.event == "temporal_status")
+        monkeypatch.setattr(channel, "_FRESH_SECONDS", -1)
+        monkeypatch.setattr(sources.TopicSource, "known", answer_late)
+        async with api.watching("/stream/workflow/w") as new:
+            await proxy.cut()
+            await _told(first, "degraded")
+            proxy.release()
+            await _told(first, "recovered")
+            held.set()
+            assert [(await new.next()).event for _ in range(2)] == ["connected", "temporal_status"]
+            await producer.progress("w", 1)
+            assert (await new.next()).pos == 1
+
+
 async def test_a_change_feed_trimmed_during_the_outage_costs_nobody_an_event(
     serve: Serve, producer: Producer, proxy: FaultProxy
 ) -> None:
