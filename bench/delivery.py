@@ -13,6 +13,7 @@ The server has core 0; viewers, publisher and Redis share core 1. In turns; medi
   memory would be used again;
 - saturation: deliveries a second when a fixed number of events is always on its way, and what the load alone can take;
 - latency: from publish to viewer at 80 events a second for 1,000 viewers;
+- slow: the same through ours, alone and with 50 more viewers who do not read;
 - storm: 10,000 viewers come back with a cursor;
 - whole: HTTP publish → ingest → projector → api → 1,000 viewers at 50 events a second.
 
@@ -28,6 +29,7 @@ from bench.measures.idle import memory
 from bench.measures.pace import latency, whole_system
 from bench.measures.saturation import saturation
 from bench.measures.scale import SHORT, Scale, Stage, allowed, everybody, running
+from bench.measures.slow import slow
 from bench.measures.storm import storm
 from bench.stand.cores import pin
 from bench.stand.servers import find_nchan
@@ -36,6 +38,7 @@ MEASURES: Final[dict[str, Callable[[Scale, Stage], Iterator[str]]]] = {
     "memory": memory,
     "saturation": saturation,
     "latency": latency,
+    "slow": slow,
     "storm": storm,
     "whole": whole_system,
 }

@@ -17,10 +17,11 @@ _OTHER_FILES: Final = 200
 
 @dataclass(frozen=True)
 class Scale:
-    """``some`` and ``many`` viewers; ``seconds`` that are counted of a round."""
+    """``some`` and ``many`` viewers, ``asleep`` ones beside them; ``seconds`` that are counted of a round."""
 
     some: int = 1_000
     many: int = 10_000
+    asleep: int = 50
     topics: int = 100
     rounds: int = 5
     seconds: float = 1.6
@@ -28,7 +29,7 @@ class Scale:
     whole_rate: int = 50
 
 
-SHORT: Final = Scale(some=20, many=50, topics=10, rounds=1, seconds=0.2)
+SHORT: Final = Scale(some=20, many=50, asleep=5, topics=10, rounds=1, seconds=0.2)
 
 
 def allowed(scale: Scale) -> Scale:

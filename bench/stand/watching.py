@@ -64,6 +64,15 @@ class Load:
                 self.publish(room, time.perf_counter_ns())
             self.viewers.turn(0.05)
 
+    def deliver(self, count: int, window: int) -> None:
+        """Have so many events arrive, ``window`` of them on their way."""
+        last = self._published + count
+        while self.arrived < last:
+            room = min(self.arrived + window, last) - self._published
+            if room > 0:
+                self.publish(room, time.perf_counter_ns())
+            self.viewers.turn(0.05)
+
     def steadily(self, rate: float, seconds: float) -> None:
         """Publish at evenly spaced times, whatever became of those before.
 

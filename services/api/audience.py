@@ -131,15 +131,17 @@ class Audience:
     async def serve(self, outlet: Outlet, channel: Channel, asked: Asked) -> None:
         """Serve a new connection: what it misses first; returns when it is live, or gone."""
         viewer = self.admit(outlet, shaping=asked.shaping)
+        viewer.greeted = False
         viewer.enter(channel)
         metrics.ACTIVE_STREAMS.labels(channel.topic.kind).inc()
-        if passes(asked.shaping, "temporal_status"):
-            self._ask_temporal(viewer, channel.topic)
         try:
             entry = await enter(channel, asked)
+            viewer.greeted = True
             viewer.write(self._connected(channel.topic, entry, asked.shaping))
             if self._hub.away:
                 viewer.write(degraded_message().frame)
+            if passes(asked.shaping, "temporal_status") and not viewer.closed:
+                self._ask_temporal(viewer, channel.topic)
             await bring(viewer, channel, entry.place)
         except RedisError:
             viewer.write(error_message("degraded", "The event store cannot be reached; come back later.").frame)

@@ -17,7 +17,7 @@ from pipai_contracts.ids import Topic
 from services.api import metrics
 from services.api.known import Known
 from services.api.memory import Memory
-from services.api.messages import Message, Run, degraded_message, reset_message
+from services.api.messages import Message, Run, degraded_message, error_message, reset_message
 from services.api.ring import RingSpace
 from services.api.sources import TopicSource
 
@@ -30,7 +30,7 @@ _RETRY_SECONDS: Final = 1.0
 _MAX_EARLY: Final = 1_000
 """Events that wait while the channel looks at the store."""
 
-_RUN_BYTES: Final = 64 * 1024
+RUN_BYTES: Final = 64 * 1024
 """About how much is written to a viewer at once: one that does not read is noticed in between."""
 
 Doubt = Literal["began", "epoch", "lost", "recovered"]
@@ -160,7 +160,7 @@ class Channel:
                 self.doubt("epoch" if self.cursor.epoch and place.epoch != self.cursor.epoch else "lost")
                 self.take(messages[index:])
                 return
-            if run and size > _RUN_BYTES:
+            if run and size > RUN_BYTES:
                 self._hand_out(run)
                 run, size = [], 0
             self.memory.cursor = place
@@ -216,40 +216,26 @@ class Channel:
             self._spawn(self._settle())
 
     async def _settle(self) -> None:
-        doubt, told = self._doubt, False
+        doubt, warned = self._doubt, None
         while doubt is not None:
             self._doubt = None
             try:
                 known = await self.memory.look(fresh=True)
-                self._bring_to(known, await self._missed_until(known, doubt))
+                self._bring_to(known, await self.memory.missed_until(known, lost=doubt == "lost"))
             except Exception as error:  # noqa: BLE001 - whatever it is: a channel left in doubt tells nobody anything
-                if not told:
+                if warned is None:
                     log.warning("stream state cannot be read", topic=self.topic.path, error=str(error) or repr(error))
-                    self._tell_all(Run([degraded_message()]))
-                told = True
+                    warned = tuple(self._live)
+                    self._tell(warned, Run([degraded_message()]))
                 self._doubt = self._doubt or doubt
                 await asyncio.sleep(_RETRY_SECONDS)
             doubt = self._doubt
         self._settling = False
+        if warned is not None:  # whom nobody else tells: for the hub Redis was there all the while
+            run = Run([error_message("recovered", "The state of this topic can be read again.")])
+            self._tell([watcher for watcher in warned if watcher in self._live], run)
         early, self._early = self._early or [], None
         self.take(early)
-
-    async def _missed_until(self, known: Known, doubt: Doubt) -> list[Message] | ResetReason:
-        """The events between the channel and what is known now, or why there is no way there."""
-        epoch, pos = known.cursor.epoch, self.cursor.pos
-        lost = doubt == "lost"
-        if pos and epoch != self.cursor.epoch:
-            return "lost" if lost else "epoch"
-        if known.cursor.pos < pos:
-            return "lost" if lost else "ahead"
-        missed: list[Message] = []
-        while pos < known.cursor.pos:
-            page = await self.memory.page(pos, upto=known.cursor)
-            if not page:
-                return "lost" if lost else "trimmed"
-            missed += page
-            pos += len(page)
-        return missed
 
     def _bring_to(self, known: Known, missed: list[Message] | ResetReason) -> None:
         if isinstance(missed, str):
@@ -272,10 +258,10 @@ class Channel:
         self._set_ended(ended=known.ended)
         metrics.RESETS.labels(reason).inc(len(self._live))
         log.info("stream reset", topic=self.topic.path, reason=reason, viewers=len(self._live))
-        self._tell_all(run)
+        self._tell(tuple(self._live), run)
 
-    def _tell_all(self, run: Run) -> None:
-        for watcher in tuple(self._live):
+    def _tell(self, watchers: Sequence[Watcher], run: Run) -> None:
+        for watcher in watchers:
             watcher.tell(self, run)
 
     # The end of a run

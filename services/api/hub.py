@@ -239,4 +239,5 @@ class Hub:
 
     def _notify(self, message: Message) -> None:
         for viewer in self.viewers:
-            viewer.write(message.frame)
+            if viewer.greeted:
+                viewer.write(message.frame)

@@ -5,6 +5,7 @@ else from the feed, a page at a time as fast as it reads. When nothing is missin
 Where only the store can tell (the viewer is ahead of this process, or of another epoch) the store is asked.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
@@ -12,9 +13,10 @@ from redis.exceptions import RedisError
 from pipai_contracts.cursor import Cursor
 from pipai_contracts.frames import ResetReason
 from services.api import metrics
-from services.api.channel import Channel
+from services.api.channel import RUN_BYTES, Channel
 from services.api.known import Known
-from services.api.messages import Run, reset_message
+from services.api.memory import PAGE
+from services.api.messages import Message, Run, reset_message
 from services.api.viewer import Viewer
 
 
@@ -59,6 +61,7 @@ async def bring(viewer: Viewer, channel: Channel, place: Cursor) -> None:
         redis.exceptions.RedisError: Redis did not answer; the viewer is not attached.
         UnreadableViewError: the state it would have to be reset to cannot be read.
     """
+    count = PAGE
     while not viewer.closed:
         if not _is_behind(place, channel.cursor):
             known = await channel.memory.look(fresh=True)
@@ -77,20 +80,43 @@ async def bring(viewer: Viewer, channel: Channel, place: Cursor) -> None:
             viewer.attach(channel, channel.cursor)
             return
         if not await channel.memory.reach_back(place.pos):
-            place = await _read_feed(viewer, channel, place)
+            place, count = await _read_feed(viewer, channel, place, count)
 
 
-async def _read_feed(viewer: Viewer, channel: Channel, place: Cursor) -> Cursor:
-    """Tell the viewer a page of the feed; returns where it stands then."""
+async def _read_feed(viewer: Viewer, channel: Channel, place: Cursor, count: int) -> tuple[Cursor, int]:
+    """Tell the viewer up to ``count`` events of the feed; returns where it stands then, and how many to read next.
+
+    What it does not take at once is not kept for it, but read again: a page may have megabytes.
+    """
     cursor = channel.cursor
-    page = await channel.memory.page(place.pos)
+    page = await channel.memory.page(place.pos, count)
     if channel.cursor.epoch != cursor.epoch:
-        return place
+        return place, count
     if not page:
-        return _reset(viewer, channel, await channel.memory.look(fresh=True), "trimmed")
-    viewer.tell(channel, Run(page))
+        return _reset(viewer, channel, await channel.memory.look(fresh=True), "trimmed"), count
+    told, count = 0, min(2 * count, PAGE)
+    for run in _runs(page):
+        viewer.tell(channel, run)
+        told += len(run.messages)
+        if viewer.outlet.paused:
+            count = told
+            break
     await viewer.drained()
-    return page[-1].cursor or place
+    return page[told - 1].cursor or place, count
+
+
+def _runs(messages: Sequence[Message]) -> Iterator[Run]:
+    """The same in parts that are written at once."""
+    part: list[Message] = []
+    size = 0
+    for message in messages:
+        part.append(message)
+        size += len(message.frame)
+        if size >= RUN_BYTES:
+            yield Run(part)
+            part, size = [], 0
+    if part:
+        yield Run(part)
 
 
 def _is_behind(place: Cursor, cursor: Cursor) -> bool:

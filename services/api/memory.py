@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pipai_contracts.cursor import START, Cursor
+from pipai_contracts.frames import ResetReason
 from pipai_contracts.ids import Topic
 from services.api.known import Known
 from services.api.messages import Message
@@ -14,7 +15,8 @@ from services.api.sources import TopicSource
 _FRESH_SECONDS: Final = 0.05
 """How long a state serves those who join while nothing happens: of a storm all but a few are answered from memory."""
 
-_PAGE: Final = 100
+PAGE: Final = 100
+"""Events of a feed that are read at once."""
 
 
 class Memory:
@@ -117,8 +119,8 @@ class Memory:
         first = self._ring.first
         return self.cursor.pos if first is None else first - 1
 
-    async def page(self, after: int, upto: Cursor | None = None) -> list[Message]:
-        """The feed's next events beyond ``after``, up to the cursor or ``upto``.
+    async def page(self, after: int, count: int = PAGE, *, upto: Cursor | None = None) -> list[Message]:
+        """The feed's next ``count`` events beyond ``after``, up to the cursor or ``upto``.
 
         Empty when the feed no longer has the very next one.
 
@@ -126,7 +128,29 @@ class Memory:
             redis.exceptions.RedisError: Redis did not answer.
         """
         epoch, last = upto or self.cursor
-        return await self._source.events(self._topic, epoch, after=after, upto=last, count=_PAGE)
+        return await self._source.events(self._topic, epoch, after=after, upto=last, count=count)
+
+    async def missed_until(self, known: Known, *, lost: bool) -> list[Message] | ResetReason:
+        """The events between the cursor and what is known now, or why there is no way there.
+
+        ``lost``: something was, so that is why.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not answer.
+        """
+        epoch, pos = known.cursor.epoch, self.cursor.pos
+        if pos and epoch != self.cursor.epoch:
+            return "lost" if lost else "epoch"
+        if known.cursor.pos < pos:
+            return "lost" if lost else "ahead"
+        missed: list[Message] = []
+        while pos < known.cursor.pos:
+            page = await self.page(pos, upto=known.cursor)
+            if not page:
+                return "lost" if lost else "trimmed"
+            missed += page
+            pos += len(page)
+        return missed
 
     async def first_since(self, milliseconds: int, *, upto: int) -> int | None:
         """Position of the first event up to ``upto`` that was appended at this time or later; None: there is none.

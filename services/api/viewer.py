@@ -18,13 +18,17 @@ from services.api.pieces import Piece
 class Viewer:
     """Watches one topic, all of it."""
 
-    __slots__ = ("_drained", "_left", "_on_gone", "_on_resumed", "closed", "expires", "outlet", "places", "question")
+    __slots__ = (
+        "_drained", "_left", "_on_gone", "_on_resumed", "closed", "expires", "greeted", "outlet", "places", "question",
+    )  # fmt: skip
 
     def __init__(
         self, outlet: Outlet, *, on_resumed: "Callable[[Viewer], None]", on_gone: "Callable[[Viewer], None]"
     ) -> None:
         self.outlet = outlet
         self.closed = False
+        self.greeted = True
+        """What is said to everybody reaches it; not before ``connected``, which says the same of that moment."""
         self.expires = 0.0
         """When its connection has lived long enough, by the event loop's clock."""
         self.places: dict[Channel, Cursor | None] = {}

@@ -71,10 +71,10 @@ class FaultProxy:
         try:
             await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            back.close()  # first: whoever cuts the proxy just now cancels what is waited for below
             for task in passing:
                 task.cancel()
             await asyncio.gather(*passing, return_exceptions=True)
-            back.close()
 
     async def _answer(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         """Pass the replies on."""

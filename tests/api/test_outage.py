@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pipai_contracts.events import WorkflowProgress
 from pipai_contracts.ids import Topic
-from services.api import hub, sources
+from services.api import channel, hub, sources
+from services.api.known import Known
 from services.standalone.embedded import Server
 from tests.api.conftest import Api, Producer, Serve, producing, projecting
 from tests.api.fault_proxy import FaultProxy
@@ -124,6 +126,62 @@ async def test_what_happened_meanwhile_comes_after_recovered(
         assert [(await stream.next()).pos for _ in range(4)] == [2, 3, 4, 5]
         await producer.progress("quiet", 2)
         assert (await quiet.next()).pos == 2
+
+
+async def test_who_was_told_that_a_topic_cannot_be_read_is_told_when_it_can_be(
+    serve: Serve, producer: Producer, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader of changes is back before the store answers, as while masters change; nobody else tells of that."""
+    known, left = sources.TopicSource.known, 2
+
+    async def refuse_twice(source: sources.TopicSource, topic: Topic) -> Known:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise RedisConnectionError("refused")
+        return await known(source, topic)
+
+    monkeypatch.setattr(channel, "_RETRY_SECONDS", 0.05)
+    async with serve(redis_url=proxy.url) as api, following(api), api.watching("/stream/workflow/w") as stream:
+        await stream.next()
+        await proxy.cut()
+        await _told(stream, "degraded")
+        monkeypatch.setattr(sources.TopicSource, "known", refuse_twice)
+        proxy.release()
+        for code in ("recovered", "degraded", "recovered"):
+            await _told(stream, code)
+        await producer.progress("w", 1)
+        assert (await stream.next()).pos == 1
+
+
+async def test_nothing_is_said_to_a_viewer_before_connected(
+    serve: Serve, producer: Producer, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, temporal_address: str
+) -> None:
+    """Redis goes away, and comes back, and Temporal answers, while the state of its topic is on its way."""
+    known, held = sources.TopicSource.known, asyncio.Event()
+
+    async def answer_late(source: sources.TopicSource, topic: Topic) -> Known:
+        found = await known(source, topic)
+        await held.wait()
+        return found
+
+    async with (
+        serve(redis_url=proxy.url, temporal_address=temporal_address) as api,
+        following(api),
+        api.watching("/stream/workflow/w") as first,
+    ):
+        await first.until(lambda frame: frame.event == "temporal_status")
+        monkeypatch.setattr(channel, "_FRESH_SECONDS", -1)
+        monkeypatch.setattr(sources.TopicSource, "known", answer_late)
+        async with api.watching("/stream/workflow/w") as new:
+            await proxy.cut()
+            await _told(first, "degraded")
+            proxy.release()
+            await _told(first, "recovered")
+            held.set()
+            assert [(await new.next()).event for _ in range(2)] == ["connected", "temporal_status"]
+            await producer.progress("w", 1)
+            assert (await new.next()).pos == 1
 
 
 async def test_a_change_feed_trimmed_during_the_outage_costs_nobody_an_event(

@@ -18,7 +18,7 @@ ROWS = {
     "known_workflows": 2,
     "idle_cost": 3,
     "user_bound": 3,
-    "delivery": 36 if find_nchan() else 29,
+    "delivery": 39 if find_nchan() else 32,
     "append": 11 if shutil.which("redis-benchmark") else 7,
 }
 

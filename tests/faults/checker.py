@@ -6,9 +6,11 @@ from core.log.keys import Keys, partition_of
 from pipai_contracts.ids import Topic
 from tests.faults.anomaly import Anomaly
 from tests.faults.history import Answered, AnyHappening, Applied
+from tests.faults.state_checker import state_anomalies
 from tests.faults.timeline import Event, Publication, Timeline, event_of, timeline, topics_of
 from tests.faults.view_checker import view_anomalies
 from tests.faults.viewer_checker import viewer_anomalies
+from tests.faults.warning_checker import warning_anomalies
 
 
 def find_anomalies(history: Sequence[AnyHappening], keys: Keys) -> list[Anomaly]:
@@ -19,7 +21,7 @@ def find_anomalies(history: Sequence[AnyHappening], keys: Keys) -> list[Anomaly]
     """
     put = timeline(history, keys)
     found = [*_publishing(put), *_applying(put), *_generations(put), *view_anomalies(put, history)]
-    return [*found, *viewer_anomalies(put, history)]
+    return [*found, *viewer_anomalies(put, history), *state_anomalies(put, history), *warning_anomalies(history)]
 
 
 def lost_by_redis(history: Sequence[AnyHappening], keys: Keys) -> set[Event]:

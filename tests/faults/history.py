@@ -83,12 +83,17 @@ class Connecting(_Happening):
 
 
 class Connected(_Happening):
-    """The answer: ``resumed`` goes on from the viewer's own cursor, else the state at ``cursor`` was sent."""
+    """The answer: ``resumed`` goes on from the viewer's own cursor, else the state at ``cursor`` was sent.
+
+    ``view``: its JSON, where there is one. ``stale``: it is from the memory of the api, because Redis is away.
+    """
 
     kind: Literal["connected"] = "connected"
     viewer: str
     cursor: str
     resumed: bool
+    stale: bool = False
+    view: str | None = None
 
 
 class Received(_Happening):
@@ -102,24 +107,50 @@ class Received(_Happening):
 
 
 class Told(_Happening):
-    """The viewer was told that positions jump."""
+    """The viewer was told that positions jump, and shown the state there."""
 
     kind: Literal["told"] = "told"
     viewer: str
     reason: str
     cursor: str
+    view: str | None = None
+
+
+class Warned(_Happening):
+    """The viewer was told of the stream itself: Redis is away (degraded), or back (recovered)."""
+
+    kind: Literal["warned"] = "warned"
+    viewer: str
+    code: str
+
+
+class Dismissed(_Happening):
+    """The viewer was told that its stream ends here, and why."""
+
+    kind: Literal["dismissed"] = "dismissed"
+    viewer: str
+    reason: str
+
+
+class Slept(_Happening):
+    """The viewer stops reading (begin), or goes on (end); its connection stays open."""
+
+    kind: Literal["slept"] = "slept"
+    viewer: str
+    phase: Literal["begin", "end"]
 
 
 class Fault(_Happening):
     """Something was broken (begin), or is whole again (end).
 
-    ``loses``: Redis itself may have lost what it had acknowledged.
+    ``loses``: Redis itself may have lost what it had acknowledged. ``hides``: no api reaches Redis meanwhile.
     """
 
     kind: Literal["fault"] = "fault"
     name: str
     phase: Literal["begin", "end"]
     loses: bool = False
+    hides: bool = False
 
 
 class Rest(_Happening):
@@ -149,6 +180,9 @@ AnyHappening = Annotated[
     | Connected
     | Received
     | Told
+    | Warned
+    | Dismissed
+    | Slept
     | Fault
     | Rest
     | Kept,

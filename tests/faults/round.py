@@ -1,7 +1,7 @@
 """One fault test: the whole system as processes under load, watched, broken, left to heal, then checked."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,19 +21,22 @@ from core.views.stored import Snapshot
 from pipai_contracts.ids import Topic
 from tests.conftest import wait_until
 from tests.faults.checker import find_anomalies, lost_by_redis
+from tests.faults.crowd import Crowd
 from tests.faults.history import Fault, History, Invoked, Kept, Rest
 from tests.faults.observer import BLOCK_MS, Observer
 from tests.faults.recovery import recoveries
 from tests.faults.scale import Scale
 from tests.faults.services import Service, started
 from tests.faults.timeline import topics_of
-from tests.faults.viewer import Viewer
 from tests.faults.workload import Workload
 from tests.projector.fresh_fold import is_projected
 
 QUIET_SECONDS = 40
 RECOVERY_SECONDS = 20.0
 """Almost three times the slowest of the full rounds in bench/RESULTS.md: 7.2 s."""
+
+SERVICES = ("services.ingest", "services.projector", "services.api")
+_DIRECTLY: Mapping[str, str] = {}
 
 WATCHED = (Topic("default", "user", "user 1"), Topic("default", "workflow", "workflow 1"))
 
@@ -50,24 +53,31 @@ class Round:
     apis: list[Service]
     workload: Workload
     observer: Observer
-    viewers: list[Viewer]
+    crowd: Crowd
     random: Random
     scale: Scale
     folder: Path
     _new_projector: Callable[[], Service]
+    _appender: Appender
     loads: AsyncExitStack = field(default_factory=AsyncExitStack)
     _added: list[Service] = field(default_factory=list[Service])
 
     @asynccontextmanager
-    async def fault(self, name: str, *, loses: bool = False) -> AsyncGenerator[None]:
+    async def fault(self, name: str, *, loses: bool = False, hides: bool = False) -> AsyncGenerator[None]:
         """What happens inside breaks something; at its end it is whole again, or about to heal by itself."""
-        self.history.add(Fault(name=name, phase="begin", loses=loses))
+        self.history.add(Fault(name=name, phase="begin", loses=loses, hides=hides))
         yield
-        self.history.add(Fault(name=name, phase="end", loses=loses))
+        self.history.add(Fault(name=name, phase="end", loses=loses, hides=hides))
 
     async def load(self, seconds: float) -> None:
         """Let the producers go on for this long."""
         await asyncio.sleep(seconds)
+
+    async def load_with_large_events(self, rate: int) -> None:
+        """Have other producers publish so many large events a second beside the usual ones, until `finish`."""
+        seed = self.random.randrange(1_000_000)
+        large = Workload(self.history, self.ingest.port, self._appender, rate=rate, seed=seed, large=True)
+        await self.loads.enter_async_context(large.publishing())
 
     async def kill_projector(self) -> None:
         """Kill -9 any of the projectors while another one is ready; a new one is started at once."""
@@ -124,10 +134,11 @@ class Round:
             for source in self.keys.sources():
                 if (await self.redis.xpending(source.key, GROUP))["pending"]:
                     return False
-            cursors = [str((await self._snapshot(one.topic)).cursor) for one in self.viewers]
+            viewers = self.crowd.viewers
+            ends = {topic: str((await self._snapshot(topic)).cursor) for topic in {one.topic for one in viewers}}
         except RedisError:
             return False
-        return cursors == [one.cursor or "0" for one in self.viewers]
+        return all(ends[one.topic] == (one.cursor or "0") for one in viewers)
 
     async def _write_down_the_end(self) -> None:
         topics = {
@@ -157,14 +168,14 @@ async def round_of(
     scale: Scale,
     seed: int,
     direct: str,
+    through: Mapping[str, str] = _DIRECTLY,
+    /,
     *,
-    through: str | None = None,
     projector: str = "services.projector",
     **settings: str,
 ) -> AsyncGenerator[Round]:
-    """The system on the Redis at ``direct``; its services reach it by way of ``through``, we do not."""
+    """The system on the Redis at ``direct``; ``through``: services that reach it by another address than we do."""
     values = {
-        "REDIS_URL": through or direct,
         "STREAM_BLOCK_TIME": "500",
         "STREAM_MAX_ENTRIES": "100000",
         "STORAGE_URL": (folder / "storage").as_uri(),
@@ -178,38 +189,28 @@ async def round_of(
         stack.push_async_callback(redis.aclose)
         blocking = blocking_client(direct, BLOCK_MS)
         stack.push_async_callback(blocking.aclose)
-        ingest = Service("services.ingest", folder, values)
-        served = [Service("services.api", folder, values) for _ in range(scale.apis)]
-        make_projector = partial(Service, projector, folder, values)
+
+        def service(module: str) -> Service:
+            return Service(module, folder, {**values, "REDIS_URL": through.get(module, direct)})
+
+        ingest = service("services.ingest")
+        served = [service("services.api") for _ in range(scale.apis)]
+        make_projector = partial(service, projector)
         projectors = [make_projector() for _ in range(2)]
         await stack.enter_async_context(started(ingest, *served, *projectors))
         observer = Observer(blocking, keys, history)
         await stack.enter_async_context(observer.observing())
-        watching = [
-            Viewer(
-                f"{topic.name} {number}" if number else topic.name,
-                _turned([one.port for one in served], number),
-                topic,
-                history,
-            )
-            for topic in WATCHED
-            for number in range(scale.viewers)
-        ]
-        for viewer in watching:
-            await stack.enter_async_context(viewer.watching())
+        crowd = Crowd([one.port for one in served], history)
+        await stack.enter_async_context(crowd.running())
+        for topic in WATCHED:
+            await crowd.come(topic, scale.viewers)
         appender = Appender(redis, keys, idempotency_window=600, owner_ttl=600)
         workload = Workload(history, ingest.port, appender, rate=scale.rate, seed=seed)
         made = Round(
-            history, keys, redis, projectors, ingest, served, workload, observer, watching, Random(seed), scale, folder,
-            make_projector,
+            history, keys, redis, projectors, ingest, served, workload, observer, crowd, Random(seed), scale, folder,
+            make_projector, appender,
         )  # fmt: skip
         stack.push_async_callback(made.end_added)
         await made.loads.enter_async_context(workload.publishing())
         stack.push_async_callback(made.loads.aclose)
         yield made
-
-
-def _turned(ports: Sequence[int], by: int) -> list[int]:
-    """The ports in turn, beginning with another for each."""
-    by %= len(ports)
-    return [*ports[by:], *ports[:by]]

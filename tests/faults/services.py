@@ -84,6 +84,12 @@ class Service:
         times = [one.cpu_times() for one in (guard, *guard.children(recursive=True))]
         return sum(one.user + one.system for one in times)
 
+    def private_bytes(self) -> int:
+        """Resident memory of its processes that nobody else has, its guard's included."""
+        assert self._process
+        guard = psutil.Process(self._process.pid)
+        return sum(one.memory_full_info().uss for one in (guard, *guard.children(recursive=True)))
+
     async def counted(self, metric: str) -> float:
         """A counter of the process, summed over its labels."""
         async with httpx2.AsyncClient() as client:

@@ -46,7 +46,7 @@ async def test_a_rolling_restart_of_two_apis_shows_no_gap_and_no_double(
         tell(await it.finish())
     _assert_nobody_was_reset(it)
     connections = [one for one in it.history.happenings if isinstance(one, Connecting)]
-    assert len(connections) >= 2 * len(it.viewers), "everybody was sent away at least once"
+    assert len(connections) >= 2 * len(it.crowd.viewers), "everybody was sent away at least once"
 
 
 async def test_an_api_that_stands_still_for_a_while_goes_on_without_a_gap(

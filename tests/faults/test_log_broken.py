@@ -44,7 +44,7 @@ async def test_a_redis_that_was_emptied_is_told_and_everything_new_is_in_its_vie
         assert lost_by_redis(it.history.happenings, it.keys)
         assert sum([await projector.counted("pipai_log_regressions_total") for projector in it.projectors])
         told = [one.viewer for one in it.history.happenings if isinstance(one, Told)]
-        assert {viewer.topic.name for viewer in it.viewers} <= set(told)
+        assert {viewer.name for viewer in it.crowd.viewers} <= set(told)
         tell(figures)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from services.standalone.embedded import Server
 from tests.faults.rough_proxy import RoughProxy
-from tests.faults.round import round_of
+from tests.faults.round import SERVICES, round_of
 from tests.faults.scale import Scale
 
 Tell = Callable[[list[str]], None]
@@ -31,7 +31,7 @@ async def test_lost_replies_cut_connections_and_delays_lose_and_repeat_nothing(
 ) -> None:
     async with (
         RoughProxy.before(own_redis.address) as proxy,
-        round_of(tmp_path, scale, seed, own_redis.address, through=proxy.url) as it,
+        round_of(tmp_path, scale, seed, own_redis.address, dict.fromkeys(SERVICES, proxy.url)) as it,
     ):
         proxy.random = it.random
         async with it.fault("replies of Redis are lost"):

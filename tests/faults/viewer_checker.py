@@ -5,20 +5,21 @@ from dataclasses import dataclass
 
 from pipai_contracts.cursor import START, Cursor
 from tests.faults.anomaly import Anomaly
-from tests.faults.history import AnyHappening, Connected, Connecting, Received, Rest, Told
+from tests.faults.history import AnyHappening, Connected, Connecting, Received, Rest, Slept, Told
 from tests.faults.timeline import Timeline
 
 _TOLD_OF_LOSS = {"epoch", "lost", "ahead"}
-"""Reasons of a reset that only a loss has; a viewer is slow, or its feed too short, by itself."""
+"""Reasons of a reset that only a loss has; a feed may be too short for a viewer by itself."""
 
 
 @dataclass
 class _Place:
-    """Where a viewer is, and what it asked for last."""
+    """Where a viewer is, and what it asked for last. ``slept``: it did not read all the while."""
 
     topic: str
     cursor: Cursor
     asked: Cursor | None = None
+    slept: bool = False
 
 
 def viewer_anomalies(put: Timeline, history: Sequence[AnyHappening]) -> Iterator[Anomaly]:
@@ -36,10 +37,9 @@ def viewer_anomalies(put: Timeline, history: Sequence[AnyHappening]) -> Iterator
             case Received():
                 yield from _receive(put, places[happening.viewer], happening, payloads)
             case Told():
-                place = places[happening.viewer]
-                if happening.reason in _TOLD_OF_LOSS and not _loss_before(put, happening.at):
-                    yield Anomaly("unmatched-reset", f"{happening.viewer} was told {happening.reason}")
-                place.cursor = Cursor.parse(happening.cursor)
+                yield from _reset(put, places[happening.viewer], happening)
+            case Slept():
+                places[happening.viewer].slept = True
             case Rest():
                 rests[happening.topic] = Cursor.parse(happening.cursor)
             case _:
@@ -47,6 +47,13 @@ def viewer_anomalies(put: Timeline, history: Sequence[AnyHappening]) -> Iterator
     for viewer, place in places.items():
         if place.topic in rests and place.cursor != rests[place.topic]:
             yield Anomaly("stale-viewer", f"{viewer} stands at {place.cursor}, its topic at {rests[place.topic]}")
+
+
+def _reset(put: Timeline, place: _Place, told: Told) -> Iterator[Anomaly]:
+    is_of_loss = told.reason in _TOLD_OF_LOSS
+    if (is_of_loss and not _loss_before(put, told.at)) or (told.reason == "slow" and not place.slept):
+        yield Anomaly("unmatched-reset", f"{told.viewer} was told {told.reason}")
+    place.cursor = Cursor.parse(told.cursor)
 
 
 def _loss_before(put: Timeline, at: float) -> bool:
@@ -57,6 +64,8 @@ def _connect(place: _Place, answer: Connected) -> Iterator[Anomaly]:
     cursor = Cursor.parse(answer.cursor)
     if answer.resumed and cursor != place.asked:
         yield Anomaly("foreign-cursor", f"{answer.viewer} asked from {place.asked}, and was answered {cursor}")
+    if not answer.resumed and place.asked is not None:
+        yield Anomaly("forgotten-cursor", f"{answer.viewer} asked from {place.asked}, and was shown {cursor}")
     place.cursor = cursor
 
 

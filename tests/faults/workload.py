@@ -12,6 +12,7 @@ from core.log.errors import LogUnavailableError
 from core.runtime.tasks import end, running
 from pipai_contracts.envelope import Envelope
 from tests.faults.history import History
+from tests.faults.large_stories import LargeStories
 from tests.faults.producer import Producer
 from tests.faults.stories import Stories
 
@@ -27,15 +28,20 @@ _TICK = 0.01
 
 
 class Workload:
-    """Publishes about ``rate`` events a second, a tenth of them again. What nobody answered is sent again as it is."""
+    """Publishes about ``rate`` events a second, a tenth of them again. What nobody answered is sent again as it is.
 
-    def __init__(self, history: History, port: int, appender: Appender, *, rate: int, seed: int) -> None:
+    ``large``: events of a few workflows only, each of `EVENT_BYTES`.
+    """
+
+    def __init__(
+        self, history: History, port: int, appender: Appender, *, rate: int, seed: int, large: bool = False
+    ) -> None:
         self._history = history
         self._port = port
         self._appender = appender
         self._rate = rate
         self._random = Random(seed)
-        self._stories = Stories(self._random)
+        self._stories = LargeStories(self._random) if large else Stories(self._random)
         self._waiting: asyncio.Queue[Envelope] = asyncio.Queue(_WAITING)
         self._recent: deque[Envelope] = deque(maxlen=500)
         self.published = 0

@@ -50,14 +50,21 @@ async def producer(redis_url: str, key_prefix: str) -> AsyncIterator[Producer]:
         yield producer
 
 
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    """Settings of the api that this test is about."""
+    return {}
+
+
 @pytest_asyncio.fixture(
     loop_scope="session", params=[StreamingProtocol, "auto"], ids=["by transport", "by sse-starlette"]
 )
-async def api(request: pytest.FixtureRequest, redis_url: str, key_prefix: str) -> AsyncIterator[Api]:
+async def api(
+    request: pytest.FixtureRequest, redis_url: str, key_prefix: str, settings: dict[str, Any]
+) -> AsyncIterator[Api]:
     """An api whose viewers come back soon, which follows the change feed."""
-    values: dict[str, Any] = {"redis_url": redis_url, "key_prefix": key_prefix, "stream_block_time": 200}
-    settings = ApiSettings(**values, reconnect_interval=100, heartbeat_interval=1)
-    async with serving(settings, request.param) as api:
+    values: dict[str, Any] = {"redis_url": redis_url, "key_prefix": key_prefix, "stream_block_time": 200, **settings}
+    async with serving(ApiSettings(**values, reconnect_interval=100, heartbeat_interval=1), request.param) as api:
         await wait_until(api.ready)
         yield api
 

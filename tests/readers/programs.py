@@ -20,8 +20,10 @@ def with_curl(*options: str) -> Follow:
     async def read(url: str, heard: Heard) -> None:
         last_id, over, pause = "", False, 1.0
         while not over:
-            async with _running("curl", "-sN", *options, "-H", f"Last-Event-ID: {last_id}", url) as stdout:
+            async with _running("curl", "-sNi", *options, "-H", f"Last-Event-ID: {last_id}", url) as stdout:
                 with suppress(asyncio.IncompleteReadError):
+                    if b" 204 " in (await stdout.readuntil(b"\r\n\r\n")).split(b"\r")[0]:
+                        return  # nothing is left to come
                     while True:
                         line = await stdout.readline()
                         if line.startswith(b":"):

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -42,9 +44,7 @@ async def test_a_reader_gets_every_event_once_and_goes_on_after_one_that_came_ha
     reader: Reader, api: Api, producer: Producer, line: Line
 ) -> None:
     """The connection breaks in the middle of an event, and nobody is let in before the next has happened."""
-    heard = Heard()
-    reading = asyncio.create_task(reader.follow(f"{line.url}/stream/workflow/w", heard))
-    try:
+    async with _following(reader, line) as heard:
         await heard.until("connected", 1)
         quiet = line.parts
         await wait_until(lambda: line.parts > quiet, message="no heartbeat came")
@@ -61,11 +61,6 @@ async def test_a_reader_gets_every_event_once_and_goes_on_after_one_that_came_ha
         await producer.progress("w", 50)
         await heard.until("workflow_progress", 5)
         await producer.progress("w", 100, result={"text": LONG})
-        async with asyncio.timeout(SECONDS):
-            await reading
-    finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
     progress = heard.of("workflow_progress")
     assert progress == await _history(api)
     assert [data["progress"] for data in heard.data_of("workflow_progress")] == [10, 20, 30, 40, 50, 100]
@@ -75,6 +70,41 @@ async def test_a_reader_gets_every_event_once_and_goes_on_after_one_that_came_ha
     assert [data["reason"] for data in heard.data_of("disconnected")] == ["ended"]
     assert len(heard) == len(progress) + 3
     assert line.encodings == {reader.encoding}
+
+
+@pytest.mark.parametrize("settings", [{"stream_lifetime": 1}], ids=["lives for a second"])
+async def test_a_reader_whose_stream_has_lived_its_time_comes_back_and_misses_nothing(
+    reader: Reader, producer: Producer, line: Line
+) -> None:
+    """The stream ends properly here, again and again; with nothing left to send, the answer to coming back is 204."""
+    async with _following(reader, line) as heard:
+        await heard.until("connected", 1)
+        await producer.progress("w", 10)
+        await heard.until("disconnected", 1)
+        await producer.progress("w", 20)
+        await heard.until("workflow_progress", 2)
+        await heard.until("connected", 3)
+        await producer.progress("w", 100)
+    assert [data["progress"] for data in heard.data_of("workflow_progress")] == [10, 20, 100]
+    assert [event.id.rpartition(".")[2] for event in heard.of("workflow_progress")] == ["1", "2", "3"]
+    first, *again = heard.data_of("connected")
+    assert first["resumed"] is False
+    assert all(data["resumed"] for data in again)
+    assert heard.data_of("disconnected")[0].items() >= {"reason": "lifetime", "reconnect": True}.items()
+
+
+@asynccontextmanager
+async def _following(reader: Reader, line: Line) -> AsyncGenerator[Heard]:
+    """What the reader tells of workflow `w` in the block; waits for it to be done, and does not leave it behind."""
+    heard = Heard()
+    reading = asyncio.create_task(reader.follow(f"{line.url}/stream/workflow/w", heard))
+    try:
+        yield heard
+        async with asyncio.timeout(SECONDS):
+            await reading
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 async def _history(api: Api) -> list[Event]:

@@ -15,6 +15,8 @@ async def with_httpx_sse(url: str, heard: Heard) -> None:
         while not over:
             try:
                 async with aconnect_sse(client, "GET", url, headers={"Last-Event-ID": last_id}) as source:
+                    if source.response.status_code == 204:
+                        return  # nothing is left to come
                     async for event in source.aiter_sse():
                         last_id = event.id
                         over = event.event == "disconnected" and not event.json()["reconnect"]

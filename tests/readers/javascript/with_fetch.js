@@ -17,6 +17,7 @@ export async function follow(createParser, url, heard) {
     try {
       const headers = lastId ? { "Last-Event-ID": lastId } : {};
       const response = await fetch(url, { headers, cache: "no-store" });
+      if (response.status === 204) return; // nothing is left to come
       if (response.status !== 200) throw new Error(`refused with ${response.status}`);
       await read(response.body, createParser({ onEvent, onRetry: (milliseconds) => (pause = milliseconds) }));
     } catch (error) {
