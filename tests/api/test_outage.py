@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pipai_contracts.events import WorkflowProgress
 from pipai_contracts.ids import Topic
-from services.api import channel, hub, sources
+from services.api import channel, hub, memory, sources
 from services.api.known import Known
 from services.standalone.embedded import Server
 from tests.api.conftest import Api, Producer, Serve, producing, projecting
@@ -171,7 +171,7 @@ async def test_nothing_is_said_to_a_viewer_before_connected(
         api.watching("/stream/workflow/w") as first,
     ):
         await first.until(lambda frame: frame.event == "temporal_status")
-        monkeypatch.setattr(channel, "_FRESH_SECONDS", -1)
+        monkeypatch.setattr(memory, "_FRESH_SECONDS", -1)
         monkeypatch.setattr(sources.TopicSource, "known", answer_late)
         async with api.watching("/stream/workflow/w") as new:
             await proxy.cut()
