@@ -84,7 +84,7 @@ class Audience:
             raise _refusal("draining", "This process is about to stop; another one serves you")
         if len(self._hub.viewers) + len(self.waiters) >= self._most:
             metrics.REFUSED.labels("full").inc()
-            raise _refusal("full", f"This process serves {self._most} viewers, which is its limit")
+            raise _refusal("full", f"This process serves {self._most} viewers, which is its limit; come back later")
 
     async def drain(self) -> None:
         """Send everybody away, one after another within ``DRAIN_SECONDS``, and let nobody in any more."""
@@ -138,6 +138,8 @@ class Audience:
             entry = await enter(channel, asked)
             viewer.greeted = True
             viewer.write(self._connected(channel.topic, entry, asked.shaping))
+            if passes(asked.shaping, "temporal_status") and not viewer.closed:
+                self._ask_temporal(viewer, channel.topic)  # not before: its answer would come ahead of `connected`
             if self._hub.away:
                 viewer.write(degraded_message().frame)
             if passes(asked.shaping, "temporal_status") and not viewer.closed:
@@ -174,7 +176,7 @@ class Audience:
         return frame + encode_frame(latest_name(topic), known.latest)
 
     def _ask_temporal(self, viewer: Viewer, topic: Topic) -> None:
-        """Have Temporal's word on a workflow brought in when it comes; ``connected`` does not wait for it."""
+        """Have Temporal's word on a workflow brought in when it comes; nothing waits for it."""
         if topic.kind != "workflow" or not self._temporal.configured:
             return
 

@@ -146,11 +146,18 @@ def _position(after: str, cursor: Cursor) -> int:
     except InvalidCursorError as error:
         what = f"{error}; a plain position works too"
         raise ProblemError(
-            400, "invalid-cursor", "Not a cursor", what, errors=[FieldProblem(where="query.after", what=what)]
+            400,
+            "invalid-cursor",
+            "Not a cursor",
+            f"query.after: {what}",
+            errors=[FieldProblem(where="query.after", what=what)],
         ) from error
     if place.pos and place.epoch != cursor.epoch:
         raise ProblemError(
-            410, "cursor-expired", "The history began anew", f"the cursor is of another epoch; now at {cursor}"
+            410,
+            "cursor-expired",
+            "The history began anew",
+            f"query.after is of another epoch; read the view, and go on after {cursor}",
         )
     return place.pos
 

@@ -159,7 +159,9 @@ def _read_places(address: list[Topic], header: str | None, parameter: str | None
 
 
 def _gone() -> ProblemError:
-    return ProblemError(404, "unknown-connection", "No such connection", "it is not open, or not any more")
+    return ProblemError(
+        404, "unknown-connection", "No such connection", "it is not open, or not any more; open a stream anew"
+    )
 
 
 def _unchanged(detail: str) -> ProblemError:

@@ -25,8 +25,8 @@ class ApiSettings(HttpSettings):
     stream_lifetime: Annotated[
         int,
         Field(
-            description="Seconds a stream lives at most before its viewer is told to come back; up to a fifth less, so"
-            " that those who came together do not come back together.",
+            description="Seconds after which a viewer is told to come back, at its next heartbeat; up to a fifth less,"
+            " so that those who came together do not come back together.",
             ge=1,
             le=604_800,
         ),

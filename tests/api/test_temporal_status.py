@@ -2,8 +2,16 @@
 
 import asyncio
 
+import pytest
 from temporalio.client import Client
 
+from core.runtime.clock import now
+from pipai_contracts.frames import TemporalAnswer
+from services.api.asked import Asked
+from services.api.channel import Channel
+from services.api.joining import Entry
+from services.api.starts import enter
+from services.api.temporal_status import TemporalQuery
 from tests.api.conftest import Producer, Serve
 from tests.api.stream import Frame, Stream
 from tests.conftest import wait_until
@@ -22,6 +30,26 @@ async def test_a_workflow_temporal_does_not_know_is_unknown(serve: Serve, tempor
     assert (answer.data["workflow_id"], answer.data["status"]) == ("w", "unknown")
     assert answer.data["timestamp"].endswith("Z")
     assert "run_id" not in answer.data
+
+
+async def test_the_answer_never_comes_before_connected(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis may take longer to say where a time is than Temporal takes to answer."""
+
+    async def answered_at_once(_: TemporalQuery, workflow_id: str) -> TemporalAnswer:
+        return TemporalAnswer(timestamp=now(), workflow_id=workflow_id, status="running")
+
+    async def enter_late(channel: Channel, asked: Asked) -> Entry:
+        for _ in range(10):
+            await asyncio.sleep(0)  # the loop's turn: whatever was spawned before has run
+        return await enter(channel, asked)
+
+    monkeypatch.setattr(TemporalQuery, "status", answered_at_once)
+    monkeypatch.setattr("services.api.audience.enter", enter_late)
+    async with (
+        serve(temporal_address="127.0.0.1:1") as api,
+        api.watching("/stream/workflow/w?from=2025-01-01T00:00:00Z") as stream,
+    ):
+        assert (await _answer(stream)).data["status"] == "running"
 
 
 async def test_a_running_and_an_ended_workflow_are_told_with_their_run(
