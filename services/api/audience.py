@@ -46,7 +46,14 @@ _APART: Final = 0.05
 _MOMENT: Final = 0.01
 """Seconds that are not worth a wait."""
 
+_NO_ROOM: Final = "No room for another viewer"
+_SOON: Final = {"Retry-After": "1"}
+
 log = get_logger()
+
+
+class DrainingError(ProblemError):
+    """The process is about to stop, and lets nobody in any more."""
 
 
 class Audience:
@@ -77,14 +84,18 @@ class Audience:
         """Refuse whom this process cannot serve as well.
 
         Raises:
-            ProblemError: there are as many as it may serve, or it is about to stop (503).
+            DrainingError: the process is about to stop (503).
+            ProblemError: there are as many as it may serve (503).
         """
         if self.draining:
             metrics.REFUSED.labels("draining").inc()
-            raise _refusal("draining", "This process is about to stop; another one serves you")
+            raise DrainingError(
+                503, "draining", _NO_ROOM, "This process is about to stop; another one serves you", headers=_SOON
+            )
         if len(self._hub.viewers) + len(self.waiters) >= self._most:
             metrics.REFUSED.labels("full").inc()
-            raise _refusal("full", f"This process serves {self._most} viewers, which is its limit; come back later")
+            limit = f"This process serves {self._most} viewers, which is its limit; come back later"
+            raise ProblemError(503, "full", _NO_ROOM, limit, headers=_SOON)
 
     async def drain(self) -> None:
         """Send everybody away, one after another within ``DRAIN_SECONDS``, and let nobody in any more."""
@@ -138,8 +149,6 @@ class Audience:
             entry = await enter(channel, asked)
             viewer.greeted = True
             viewer.write(self._connected(channel.topic, entry, asked.shaping))
-            if passes(asked.shaping, "temporal_status") and not viewer.closed:
-                self._ask_temporal(viewer, channel.topic)  # not before: its answer would come ahead of `connected`
             if self._hub.away:
                 viewer.write(degraded_message().frame)
             if passes(asked.shaping, "temporal_status") and not viewer.closed:
@@ -209,7 +218,3 @@ class Audience:
             metrics.ACTIVE_STREAMS.labels(channel.topic.kind).dec()
         if viewer.question is not None:
             viewer.question.cancel()
-
-
-def _refusal(kind: str, detail: str) -> ProblemError:
-    return ProblemError(503, kind, "No room for another viewer", detail, headers={"Retry-After": "1"})

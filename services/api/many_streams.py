@@ -24,14 +24,14 @@ from services.api.asked import (
     invalid_cursor,
     parse_start,
 )
-from services.api.audience import Audience
+from services.api.audience import Audience, DrainingError
 from services.api.bodies import described, read_model
 from services.api.channel import Channel
 from services.api.compression import accepts_gzip
 from services.api.connections import Connections, Places, UnknownConnectionError
 from services.api.inbox import Inbox
 from services.api.settings import ApiSettings
-from services.api.stream_response import StreamResponse
+from services.api.stream_response import StreamResponse, Unanswered
 from services.api.streams import STREAM, nothing_left, unavailable, unreadable
 
 TopicParameter = Annotated[
@@ -72,7 +72,10 @@ def many_stream_routes(connections: Connections, audience: Audience, settings: A
     ) -> Response:
         """Many topics on one connection, for EventSource: each event's id is the place in all of them."""
         address = _read_topics(topic)
-        return await stream(_read_places(address, last_event_id, cursor), asked, address)
+        try:
+            return await stream(_read_places(address, last_event_id, cursor), asked, address)
+        except DrainingError as error:
+            return Unanswered(error)
 
     @router.post("", response_class=Response, responses=STREAM, openapi_extra=described(ManyTopics))
     async def stream_listed(request: Request, accept_encoding: AcceptEncoding = None) -> Response:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from core.runtime.http_protocol import TAKE_OVER, TakeOver
+from core.runtime.problems import ProblemError, problem_response
 from services.api.outlets import GzipTransportOutlet, Outlet, QueueOutlet, TransportOutlet
 
 HEADERS: Final = {
@@ -27,6 +28,28 @@ _NEVER: Final = 10**9
 
 Serve = Callable[[Outlet], Awaitable[None]]
 """Serves a viewer through an outlet; returns when it is live."""
+
+
+class Unanswered(Response):
+    """Closes the connection without an answer, or refuses where the server does not hand it over.
+
+    EventSource comes back from a connection that broke, and a proxy tries another process. Any answer but 200 would
+    close an EventSource for good.
+    """
+
+    def __init__(self, refusal: ProblemError) -> None:
+        self._refusal = refusal
+        super().__init__()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Close it."""
+        take_over = cast("TakeOver | None", scope.get("extensions", {}).get(TAKE_OVER))
+        if take_over is None:
+            await problem_response(self._refusal)(scope, receive, send)
+            return
+        transport = take_over(asyncio.Protocol())
+        if transport is not None:
+            transport.close()
 
 
 class StreamResponse(Response):

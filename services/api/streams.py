@@ -13,11 +13,11 @@ from core.views.errors import UnreadableViewError
 from pipai_contracts.cursor import Cursor
 from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
 from services.api.asked import Asked, AskedOfStream, asked_plainly
-from services.api.audience import Audience
+from services.api.audience import Audience, DrainingError
 from services.api.channel import Channel
 from services.api.hub import Hub
 from services.api.settings import ApiSettings
-from services.api.stream_response import StreamResponse
+from services.api.stream_response import StreamResponse, Unanswered
 
 PREFIX: Final = "/stream"
 STREAM: Final[dict[int | str, dict[str, Any]]] = {
@@ -34,6 +34,12 @@ def opener(hub: Hub, audience: Audience, settings: ApiSettings) -> Open:
     """How streams of one topic are opened in this process."""
 
     async def open_stream(kind: Kind, resource_id: str, asked: Asked) -> Response:
+        try:
+            return await answer(kind, resource_id, asked)
+        except DrainingError as error:
+            return Unanswered(error)
+
+    async def answer(kind: Kind, resource_id: str, asked: Asked) -> Response:
         audience.check_room()
         channel = await open_channel(hub, Topic(DEFAULT_TENANT, kind, resource_id))
         if asked.cursor is not None and await nothing_left(channel, asked.cursor):

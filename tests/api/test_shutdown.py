@@ -26,7 +26,7 @@ async def start(redis_url: str, key_prefix: str, tmp_path: Path) -> AsyncIterato
     started: list[tuple[asyncio.subprocess.Process, httpx2.AsyncClient]] = []
 
     async def _start(**settings: str) -> tuple[asyncio.subprocess.Process, Api]:
-        port = next_free_port(0)
+        port = int(settings.get("PORT") or next_free_port(0))
         own = {"REDIS_URL": redis_url, "KEY_PREFIX": key_prefix, "PORT": str(port), "METRICS_PORT": "0"}
         with (tmp_path / "api.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
@@ -94,7 +94,10 @@ async def test_a_process_that_drains_is_not_ready_lets_nobody_in_and_says_when_t
     process, api = await start(RECONNECT_INTERVAL="5000")
     async with AsyncExitStack() as stack:
         streams = await _stop_while_these_watch(40, process, api, stack)
-        ready, refused = await api.client.get("/readyz"), await api.client.get("/stream/workflow/new")
+        ready, refused = await api.client.get("/readyz"), await api.client.post("/stream", json={"topics": ["user:u"]})
+        for address in ("/stream/workflow/new", "/stream?topic=workflow:new"):
+            with pytest.raises(httpx2.RemoteProtocolError):  # as if it broke: EventSource would not come back from a 503
+                await api.client.get(address)
         assert (ready.status_code, refused.status_code) == (503, 503)
         assert refused.json()["type"] == "/problems/draining"
         assert refused.headers["retry-after"] == "1"
