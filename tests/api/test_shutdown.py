@@ -96,7 +96,9 @@ async def test_a_process_that_drains_is_not_ready_lets_nobody_in_and_says_when_t
         streams = await _stop_while_these_watch(40, process, api, stack)
         ready, refused = await api.client.get("/readyz"), await api.client.post("/stream", json={"topics": ["user:u"]})
         for address in ("/stream/workflow/new", "/stream?topic=workflow:new"):
-            with pytest.raises(httpx2.RemoteProtocolError):  # as if it broke: EventSource would not come back from a 503
+            with pytest.raises(
+                httpx2.RemoteProtocolError
+            ):  # as if it broke: EventSource would not come back from a 503
                 await api.client.get(address)
         assert (ready.status_code, refused.status_code) == (503, 503)
         assert refused.json()["type"] == "/problems/draining"

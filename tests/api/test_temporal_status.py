@@ -1,11 +1,13 @@
 """What Temporal says of a workflow, told soon after `connected` and never delaying it."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from temporalio.client import Client
 
 from core.runtime.clock import now
+from core.runtime.temporal import LazyTemporal
 from pipai_contracts.frames import TemporalAnswer
 from services.api.asked import Asked
 from services.api.channel import Channel
@@ -61,8 +63,10 @@ async def test_a_running_and_an_ended_workflow_are_told_with_their_run(
         async with api.watching(f"/stream/workflow/{key_prefix}") as stream:
             running = await _answer(stream)
         await handle.terminate()
-        async with api.watching(f"/stream/workflow/{key_prefix}") as stream:
-            ended = await _answer(stream)
+        ended = running
+        while ended.data["status"] == "running":  # an answer may be a second old
+            async with api.watching(f"/stream/workflow/{key_prefix}") as stream:
+                ended = await _answer(stream)
     assert (running.data["status"], running.data["run_id"]) == ("running", handle.first_execution_run_id)
     assert running.data["started"].endswith("Z")
     assert "ended" not in running.data
@@ -108,3 +112,49 @@ async def test_a_viewer_that_leaves_takes_the_question_along(serve: Serve, black
             return not any("ask" in repr(task.get_coro()) for task in asyncio.all_tasks())
 
         await wait_until(gone, 1)
+
+
+class _Temporal(LazyTemporal):
+    """Answers when it is let, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.asked: list[str] = []
+        self.may_answer = asyncio.Event()
+
+    async def client(self) -> Any:
+        return self
+
+    def get_workflow_handle(self, workflow_id: str) -> "_Temporal":
+        self.asked.append(workflow_id)
+        return self
+
+    async def describe(self) -> Any:
+        await self.may_answer.wait()
+        raise TimeoutError
+
+
+async def test_of_a_storm_of_viewers_one_asks_about_each_workflow() -> None:
+    temporal = _Temporal()
+    query = TemporalQuery(temporal)
+    asking = [asyncio.create_task(query.status(f"w{number % 10}")) for number in range(1_000)]
+    await wait_until(lambda: len(temporal.asked) == 10)
+    temporal.may_answer.set()
+    answers = await asyncio.gather(*asking)
+    answers.append(await query.status("w0"))
+    assert sorted(temporal.asked) == sorted(f"w{number}" for number in range(10))
+    assert {answer.workflow_id for answer in answers if answer} == set(temporal.asked)
+
+
+async def test_who_asks_just_as_the_last_one_leaves_is_answered() -> None:
+    temporal = _Temporal()
+    query = TemporalQuery(temporal)
+    leaving = asyncio.create_task(query.status("w"))
+    await wait_until(lambda: temporal.asked)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    staying = asyncio.create_task(query.status("w"))
+    temporal.may_answer.set()
+    answer = await staying
+    assert answer is not None
+    assert len(temporal.asked) == 2
