@@ -136,15 +136,20 @@ class Audience:
             viewer = ShapedViewer(outlet, shaping, on_resumed=self._resumed, on_gone=gone)
         else:
             viewer = Viewer(outlet, on_resumed=self._resumed, on_gone=gone)
-        self._hub.viewers.add(viewer)
+        self.let_in(viewer)
         return viewer
+
+    def let_in(self, viewer: Viewer) -> None:
+        """Count it among the viewers, until it is `gone`."""
+        self._hub.viewers.add(viewer)
+        metrics.ACTIVE_STREAMS.inc()
 
     async def serve(self, outlet: Outlet, channel: Channel, asked: Asked) -> None:
         """Serve a new connection: what it misses first; returns when it is live, or gone."""
         viewer = self.admit(outlet, shaping=asked.shaping)
         viewer.greeted = False
         viewer.enter(channel)
-        metrics.ACTIVE_STREAMS.labels(channel.topic.kind).inc()
+        metrics.WATCHED_TOPICS.labels(channel.topic.kind).inc()
         try:
             entry = await enter(channel, asked)
             viewer.greeted = True
@@ -214,7 +219,8 @@ class Audience:
     def gone(self, viewer: Viewer) -> None:
         """A viewer has left."""
         self._hub.viewers.remove(viewer)
+        metrics.ACTIVE_STREAMS.dec()
         for channel in viewer.places:
-            metrics.ACTIVE_STREAMS.labels(channel.topic.kind).dec()
+            metrics.WATCHED_TOPICS.labels(channel.topic.kind).dec()
         if viewer.question is not None:
             viewer.question.cancel()

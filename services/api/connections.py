@@ -90,7 +90,7 @@ class Connections:
             on_gone=self._gone,
         )
         self._open[viewer.id] = viewer
-        self._hub.viewers.add(viewer)
+        self._audience.let_in(viewer)
         for channel, cursor in channels.items():
             _watch(viewer, channel, cursor)
         viewer.write(self._connected(viewer))
@@ -247,12 +247,12 @@ async def _bring_back(viewer: ManyViewer, channel: Channel, place: Cursor) -> bo
 
 def _watch(viewer: ManyViewer, channel: Channel, cursor: Cursor | None) -> None:
     viewer.watch(channel, cursor)
-    metrics.ACTIVE_STREAMS.labels(channel.topic.kind).inc()
+    metrics.WATCHED_TOPICS.labels(channel.topic.kind).inc()
 
 
 def _drop(viewer: ManyViewer, channel: Channel) -> None:
     viewer.leave(channel)
-    metrics.ACTIVE_STREAMS.labels(channel.topic.kind).dec()
+    metrics.WATCHED_TOPICS.labels(channel.topic.kind).dec()
     data = encode_data(Left(timestamp=now(), topic=channel.topic.name))
     viewer.write(encode_frame("left", data, frame_id=viewer.frame_id))
 

@@ -4,8 +4,9 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-ACTIVE_STREAMS: Final = Gauge(
-    "pipai_active_streams", "Topics that open streams watch.", ["kind"], multiprocess_mode="livesum"
+ACTIVE_STREAMS: Final = Gauge("pipai_active_streams", "Open streams.", multiprocess_mode="livesum")
+WATCHED_TOPICS: Final = Gauge(
+    "pipai_watched_topics", "Topics that open streams watch, of each stream.", ["kind"], multiprocess_mode="livesum"
 )
 WAITING: Final = Gauge(
     "pipai_waiting_requests", "Requests that wait for an event without a stream.", multiprocess_mode="livesum"

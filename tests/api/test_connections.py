@@ -11,7 +11,7 @@ from pipai_contracts.events import Metadata, WorkflowProgress
 from services.api import connections, inbox
 from services.api.many import ManyViewer
 from services.api.messages import Message
-from services.api.metrics import ACTIVE_STREAMS
+from services.api.metrics import WATCHED_TOPICS
 from services.api.sources import TopicSource
 from tests.api.conftest import Api, Producer, Serve
 from tests.api.stream import Frame, Stream
@@ -297,4 +297,4 @@ async def test_each_topic_of_a_connection_counts_as_watched_until_it_goes(api: A
 
 
 def _watched() -> float:
-    return sum(sample.value for metric in ACTIVE_STREAMS.collect() for sample in metric.samples)
+    return sum(sample.value for metric in WATCHED_TOPICS.collect() for sample in metric.samples)

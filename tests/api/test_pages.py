@@ -51,19 +51,19 @@ async def test_the_api_is_described(api: Api) -> None:
     assert "/demo/streaming" not in paths
 
 
-def _sample(name: str) -> float:
-    return REGISTRY.get_sample_value(name, {"kind": "workflow"}) or 0
+def _sample(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0
 
 
 async def test_streams_and_deliveries_are_counted(api: Api, producer: Producer) -> None:
-    active, delivered = _sample("pipai_active_streams"), _sample("pipai_delivered_events_total")
+    active, delivered = _sample("pipai_active_streams"), _sample("pipai_delivered_events_total", kind="workflow")
     async with api.watching("/stream/workflow/w") as one, api.watching("/stream/workflow/w") as two:
         await one.next()
         await two.next()
         assert _sample("pipai_active_streams") == active + 2
         await producer.progress("w", 1, 2)
         await two.until(lambda frame: frame.pos == 2)
-        assert _sample("pipai_delivered_events_total") == delivered + 4
+        assert _sample("pipai_delivered_events_total", kind="workflow") == delivered + 4
     await wait_until(lambda: _sample("pipai_active_streams") == active)
 
 

@@ -19,6 +19,7 @@ WITHOUT_ALERT = {
     "pipai_hub_changes_total": "work that is done",
     "pipai_uploaded_bytes_total": "work that is done",
     "pipai_active_streams": "load, which is nobody's fault",
+    "pipai_watched_topics": "load, which is nobody's fault",
     "pipai_waiting_requests": "load, which is nobody's fault",
     "pipai_closed_workflows_total": "what became of workflows is their owners' business",
     "pipai_documents_total": "a document that cannot be read is its sender's business",
