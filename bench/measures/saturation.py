@@ -37,7 +37,7 @@ class Setting(NamedTuple):
 def saturation(scale: Scale, stage: Stage) -> Iterator[str]:
     """A table for each setting, and that of the load alone."""
     settings = [
-        # One on its way: nchan stops at the 32,768th message of a channel within a second, which a window makes it reach.
+        # One on its way: with more, nchan comes to the 32,768th message of a channel within a second, and stops.
         Setting(1, 1, 1),
         Setting(scale.some, 1, _WINDOW),
         Setting(scale.some, 1, 1),

@@ -21,7 +21,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 def counted(endpoint: Endpoint) -> Endpoint:
     """The endpoint of a shortcut, with its refusals counted by reason."""
 
-    async def handle(request: Request, resource_id: str) -> Response:
+    async def handle(request: Request, resource_id: str) -> Response | None:
         try:
             return await endpoint(request, resource_id)
         except ProblemError as error:
