@@ -21,7 +21,7 @@ from services.api import metrics
 from services.api.asked import Asked
 from services.api.channel import Channel
 from services.api.hub import Hub
-from services.api.joining import Entry, bring, come_back
+from services.api.joining import RETRY_SECONDS, Entry, bring, come_back
 from services.api.latest import latest_name
 from services.api.messages import degraded_message, error_message
 from services.api.outlets import Outlet
@@ -33,9 +33,6 @@ from services.api.starts import enter
 from services.api.temporal_status import TemporalQuery
 from services.api.viewer import Viewer
 from services.api.waiting import Waiters
-
-_RETRY_SECONDS: Final = 1.0
-"""Until a viewer that reads again is tried again, when the store did not answer."""
 
 _OTHER_FILES: Final = 100
 """Files the process needs beside its viewers' connections."""
@@ -209,12 +206,9 @@ class Audience:
 
     async def _bring_back(self, viewer: Viewer, channel: Channel, place: Cursor) -> None:
         while not viewer.closed:
-            try:
-                await come_back(viewer, channel, place)
-            except (RedisError, ValueError):
-                await asyncio.sleep(_RETRY_SECONDS)
-            else:
+            if await come_back(viewer, channel, place):
                 return
+            await asyncio.sleep(RETRY_SECONDS)
 
     def gone(self, viewer: Viewer) -> None:
         """A viewer has left."""

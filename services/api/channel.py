@@ -18,6 +18,7 @@ from services.api import metrics
 from services.api.known import Known
 from services.api.memory import Memory
 from services.api.messages import Message, Run, degraded_message, error_message, reset_message
+from services.api.places import is_at_least, is_beyond, why_apart
 from services.api.ring import RingSpace
 from services.api.sources import TopicSource
 
@@ -194,8 +195,8 @@ class Channel:
 
     def _tell_those_ahead(self, messages: Sequence[Message]) -> None:
         for watcher, place in list((self._ahead or {}).items()):
-            news = [message for message in messages if _is_beyond(message, place)]
-            if _is_at_least(self.cursor, place) and self._ahead is not None:
+            news = [message for message in messages if message.cursor is not None and is_beyond(message.cursor, place)]
+            if is_at_least(self.cursor, place) and self._ahead is not None:
                 del self._ahead[watcher]
                 self._live.add(watcher)
             if news:
@@ -220,8 +221,7 @@ class Channel:
         while doubt is not None:
             self._doubt = None
             try:
-                known = await self.memory.look(fresh=True)
-                self._bring_to(known, await self.memory.missed_until(known, lost=doubt == "lost"))
+                await self._bring_to(await self.memory.look(fresh=True), lost=doubt == "lost")
             except Exception as error:  # noqa: BLE001 - whatever it is: a channel left in doubt tells nobody anything
                 if warned is None:
                     log.warning("stream state cannot be read", topic=self.topic.path, error=str(error) or repr(error))
@@ -237,21 +237,30 @@ class Channel:
         early, self._early = self._early or [], None
         self.take(early)
 
-    def _bring_to(self, known: Known, missed: list[Message] | ResetReason) -> None:
-        if isinstance(missed, str):
-            self._reset(known, missed)
-            return
-        early, self._early = self._early, None
-        self.take(missed)
-        self._early = early
-        if known.cursor == self.cursor:
+    async def _bring_to(self, known: Known, *, lost: bool) -> None:
+        """Tell what lies between the cursor and what is known now, a page of the feed at a time; else reset.
+
+        ``lost``: something was, so that is the reason. Stops where there is a new doubt.
+        """
+        reason = why_apart(self.cursor, known.cursor)
+        while reason is None and self._doubt is None and self.cursor.pos < known.cursor.pos:
+            page = await self.memory.page(self.cursor.pos, upto=known.cursor)
+            if page:
+                early, self._early = self._early, None
+                self.take(page)
+                self._early = early
+            else:
+                reason = "trimmed"
+        if reason is not None:
+            self._reset(known, "lost" if lost else reason)
+        elif known.cursor == self.cursor:
             self._set_ended(ended=known.ended)
 
     def _reset(self, known: Known, reason: ResetReason) -> None:
         self.memory.cursor = known.cursor
         self.memory.forget()
         run = Run([reset_message(known, reason)])
-        behind = [watcher for watcher, place in (self._ahead or {}).items() if not _is_at_least(place, known.cursor)]
+        behind = [watcher for watcher, place in (self._ahead or {}).items() if not is_at_least(place, known.cursor)]
         for watcher in behind:
             self.detach(watcher)
             self._live.add(watcher)
@@ -288,11 +297,3 @@ class Channel:
         # A run that began and ended since has a time of its own, for everybody.
         if self.ended and self._over is None and (watcher in self._live or watcher in (self._ahead or {})):
             watcher.over(self)
-
-
-def _is_beyond(message: Message, place: Cursor) -> bool:
-    return message.cursor is not None and message.cursor.epoch == place.epoch and message.cursor.pos > place.pos
-
-
-def _is_at_least(place: Cursor, cursor: Cursor) -> bool:
-    return place.epoch == cursor.epoch and place.pos >= cursor.pos

@@ -22,7 +22,7 @@ from services.api.asked import Asked
 from services.api.audience import Audience
 from services.api.channel import Channel
 from services.api.hub import Hub
-from services.api.joining import bring, come_back
+from services.api.joining import RETRY_SECONDS, bring, come_back
 from services.api.latest import latest_name
 from services.api.many import ManyViewer
 from services.api.messages import Message, degraded_message, error_message, named_data
@@ -35,9 +35,6 @@ from services.api.viewer import Viewer
 
 PATIENCE: Final = 3.0
 """Seconds a change waits for its viewer to read, and for Redis."""
-
-_RETRY_SECONDS: Final = 1.0
-"""Until a viewer that reads again is tried again, when the store did not answer."""
 
 _TOKEN_BYTES: Final = 16
 """Of a connection's id: who can guess it can have it watch something else."""
@@ -171,9 +168,12 @@ class Connections:
             paused = next(((channel, place) for channel, place in viewer.places.items() if place is not None), None)
             if paused is None:
                 return False
-            came_back = await _bring_back(viewer, *paused)
-        if not came_back:
-            await asyncio.sleep(_RETRY_SECONDS)
+            channel, place = paused
+            viewer.places[channel] = None
+            if await come_back(viewer, channel, place):
+                return True
+            viewer.places[channel] = place
+        await asyncio.sleep(RETRY_SECONDS)  # not in its turn: topics may be added and dropped meanwhile
         return True
 
     async def _join(self, viewer: ManyViewer, channel: Channel, cursor: Cursor | None) -> None:
@@ -232,17 +232,6 @@ class Connections:
         if isinstance(viewer, ManyViewer):
             del self._open[viewer.id]
         self._audience.gone(viewer)
-
-
-async def _bring_back(viewer: ManyViewer, channel: Channel, place: Cursor) -> bool:
-    """Go on with a channel where the viewer stopped reading; False when the store did not answer."""
-    viewer.places[channel] = None
-    try:
-        await come_back(viewer, channel, place)
-    except (RedisError, ValueError):
-        viewer.places[channel] = place
-        return False
-    return True
 
 
 def _watch(viewer: ManyViewer, channel: Channel, cursor: Cursor | None) -> None:

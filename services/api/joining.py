@@ -7,9 +7,11 @@ Where only the store can tell (the viewer is ahead of this process, or of anothe
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from redis.exceptions import RedisError
 
+from core.views.errors import UnreadableViewError
 from pipai_contracts.cursor import Cursor
 from pipai_contracts.frames import ResetReason
 from services.api import metrics
@@ -17,7 +19,11 @@ from services.api.channel import RUN_BYTES, Channel
 from services.api.known import Known
 from services.api.memory import PAGE
 from services.api.messages import Message, Run, reset_message
+from services.api.places import leads_to, why_apart
 from services.api.viewer import Viewer
+
+RETRY_SECONDS: Final = 1.0
+"""Until a viewer that reads again is tried again, when the store did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +69,11 @@ async def bring(viewer: Viewer, channel: Channel, place: Cursor) -> None:
     """
     count = PAGE
     while not viewer.closed:
-        if not _is_behind(place, channel.cursor):
+        if not leads_to(place, channel.cursor):
             known = await channel.memory.look(fresh=True)
-            if _is_behind(place, channel.cursor):
+            if leads_to(place, channel.cursor):
                 continue
-            reason = _unusable(place, known.cursor)
+            reason = why_apart(place, known.cursor)
             if reason is None:
                 viewer.attach(channel, place)
                 return
@@ -119,37 +125,21 @@ def _runs(messages: Sequence[Message]) -> Iterator[Run]:
         yield Run(part)
 
 
-def _is_behind(place: Cursor, cursor: Cursor) -> bool:
-    """Whether the channel itself leads from the place to its cursor, or they are the same."""
-    return (
-        place == cursor
-        or (bool(cursor.pos) and place.pos == 0)
-        or (place.epoch == cursor.epoch and place.pos <= cursor.pos)
-    )
-
-
-def _unusable(place: Cursor, cursor: Cursor) -> ResetReason | None:
-    """Why the store cannot go on from the place; None when it can."""
-    if place.pos == 0:
-        return None
-    if place.epoch != cursor.epoch:
-        return "epoch"
-    return "ahead" if place.pos > cursor.pos else None
-
-
 def _reset(viewer: Viewer, channel: Channel, known: Known, reason: ResetReason) -> Cursor:
     metrics.RESETS.labels(reason).inc()
     viewer.tell(channel, Run([reset_message(known, reason)]))
     return known.cursor
 
 
-async def come_back(viewer: Viewer, channel: Channel, place: Cursor) -> None:
+async def come_back(viewer: Viewer, channel: Channel, place: Cursor) -> bool:
     """Go on with a viewer that did not read for a while: with the state, if it missed more than the ring has.
 
-    Raises:
-        redis.exceptions.RedisError: Redis did not answer.
-        UnreadableViewError: the state cannot be read.
+    False when the state cannot be read just now: it is to be tried again after `RETRY_SECONDS`.
     """
-    if place.epoch != channel.cursor.epoch or channel.memory.after(place.pos) is None:
-        place = _reset(viewer, channel, await channel.memory.look(), "slow")
-    await bring(viewer, channel, place)
+    try:
+        if place.epoch != channel.cursor.epoch or channel.memory.after(place.pos) is None:
+            place = _reset(viewer, channel, await channel.memory.look(), "slow")
+        await bring(viewer, channel, place)
+    except (RedisError, UnreadableViewError):
+        return False
+    return True

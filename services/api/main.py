@@ -1,7 +1,8 @@
 """The api put together."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from fastapi import APIRouter
 
@@ -62,14 +63,8 @@ def build(settings: ApiSettings) -> HttpService:
             await stack.enter_async_context(audience.running())
             yield
 
-    async def ready() -> str | None:
-        if audience.draining:
-            return "it is about to stop"
-        return None if hub.following else "the change feed is not being followed"
-
     check = HealthCheck(redis, temporal, hub, presence, FaultFinder(redis, keys, presence))
-    router = APIRouter()
-    for part in (
+    routes = (
         health_routes(check),
         metadata_routes(settings),
         system_routes(SystemFeed(check, hub, audience, settings), audience, settings),
@@ -79,6 +74,20 @@ def build(settings: ApiSettings) -> HttpService:
         view_routes(source),
         event_routes(source, store, hub, audience),
         demo_routes(),
-    ):
+    )
+    ready = partial(_missing, audience, hub)
+    return HttpService("api", _together(routes), lifespan, ready, stream_shortcuts(open_stream), audience.drain)
+
+
+async def _missing(audience: Audience, hub: Hub) -> str | None:
+    """Why viewers should not come to this process now; None when they may."""
+    if audience.draining:
+        return "it is about to stop"
+    return None if hub.following else "the change feed is not being followed"
+
+
+def _together(parts: Iterable[APIRouter]) -> APIRouter:
+    router = APIRouter()
+    for part in parts:
         router.include_router(part)
-    return HttpService("api", router, lifespan, ready, stream_shortcuts(open_stream), audience.drain)
+    return router

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from pipai_contracts.cursor import START, Cursor
-from pipai_contracts.frames import ResetReason
 from pipai_contracts.ids import Topic
 from services.api.known import Known
 from services.api.messages import Message
@@ -129,28 +128,6 @@ class Memory:
         """
         epoch, last = upto or self.cursor
         return await self._source.events(self._topic, epoch, after=after, upto=last, count=count)
-
-    async def missed_until(self, known: Known, *, lost: bool) -> list[Message] | ResetReason:
-        """The events between the cursor and what is known now, or why there is no way there.
-
-        ``lost``: something was, so that is why.
-
-        Raises:
-            redis.exceptions.RedisError: Redis did not answer.
-        """
-        epoch, pos = known.cursor.epoch, self.cursor.pos
-        if pos and epoch != self.cursor.epoch:
-            return "lost" if lost else "epoch"
-        if known.cursor.pos < pos:
-            return "lost" if lost else "ahead"
-        missed: list[Message] = []
-        while pos < known.cursor.pos:
-            page = await self.page(pos, upto=known.cursor)
-            if not page:
-                return "lost" if lost else "trimmed"
-            missed += page
-            pos += len(page)
-        return missed
 
     async def first_since(self, milliseconds: int, *, upto: int) -> int | None:
         """Position of the first event up to ``upto`` that was appended at this time or later; None: there is none.
