@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import anyio
-from redis.exceptions import RedisError
 
 from core.runtime.clock import now
 from core.runtime.files import max_open_files
@@ -21,9 +20,9 @@ from services.api import metrics
 from services.api.asked import Asked
 from services.api.channel import Channel
 from services.api.hub import Hub
-from services.api.joining import RETRY_SECONDS, Entry, bring, come_back
+from services.api.joining import RETRY_SECONDS, Entry, bring, come_back, cut_off_on_failure
 from services.api.latest import latest_name
-from services.api.messages import degraded_message, error_message
+from services.api.messages import degraded_message
 from services.api.outlets import Outlet
 from services.api.pulse import jittered
 from services.api.settings import ApiSettings
@@ -147,7 +146,7 @@ class Audience:
         viewer.greeted = False
         viewer.enter(channel)
         metrics.WATCHED_TOPICS.labels(channel.topic.kind).inc()
-        try:
+        with cut_off_on_failure(viewer):
             entry = await enter(channel, asked)
             viewer.greeted = True
             viewer.write(self._connected(channel.topic, entry, asked.shaping))
@@ -156,14 +155,6 @@ class Audience:
             if passes(asked.shaping, "temporal_status") and not viewer.closed:
                 self._ask_temporal(viewer, channel.topic)
             await bring(viewer, channel, entry.place)
-        except RedisError:
-            viewer.write(error_message("degraded", "The event store cannot be reached; come back later.").frame)
-            viewer.cut()
-        except ValueError:
-            log.exception("stream state cannot be read", topic=channel.topic.path)
-            message = error_message("internal", "The state of this topic cannot be read.", retryable=False)
-            viewer.write(message.frame)
-            viewer.cut()
 
     def _connected(self, topic: Topic, entry: Entry, shaping: Shaping) -> bytes:
         connected = Connected(
@@ -205,10 +196,11 @@ class Audience:
                 self._hub.spawn(self._bring_back(viewer, channel, place))
 
     async def _bring_back(self, viewer: Viewer, channel: Channel, place: Cursor) -> None:
-        while not viewer.closed:
-            if await come_back(viewer, channel, place):
-                return
-            await asyncio.sleep(RETRY_SECONDS)
+        with cut_off_on_failure(viewer):
+            while not viewer.closed:
+                if await come_back(viewer, channel, place):
+                    return
+                await asyncio.sleep(RETRY_SECONDS)
 
     def gone(self, viewer: Viewer) -> None:
         """A viewer has left."""

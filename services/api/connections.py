@@ -10,10 +10,7 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from redis.exceptions import RedisError
-
 from core.runtime.clock import now
-from core.runtime.logs import get_logger
 from pipai_contracts.cursor import Cursor
 from pipai_contracts.frames import Joined, Left, ManyConnected, encode_data, encode_frame
 from pipai_contracts.ids import Topic
@@ -22,10 +19,10 @@ from services.api.asked import Asked
 from services.api.audience import Audience
 from services.api.channel import Channel
 from services.api.hub import Hub
-from services.api.joining import RETRY_SECONDS, bring, come_back
+from services.api.joining import RETRY_SECONDS, bring, come_back, cut_off_on_failure
 from services.api.latest import latest_name
 from services.api.many import ManyViewer
-from services.api.messages import Message, degraded_message, error_message, named_data
+from services.api.messages import Message, degraded_message, named_data
 from services.api.outlets import Outlet
 from services.api.settings import ApiSettings
 from services.api.shaping import passes
@@ -38,8 +35,6 @@ PATIENCE: Final = 3.0
 
 _TOKEN_BYTES: Final = 16
 """Of a connection's id: who can guess it can have it watch something else."""
-
-log = get_logger()
 
 Places = Mapping[Topic, Cursor | None]
 """Topics, each with the cursor to come back after; None: to be shown its state."""
@@ -144,16 +139,9 @@ class Connections:
             return
         viewer.catching_up = True
         try:
-            while not viewer.closed and await self._join_next(viewer):
-                pass
-        except RedisError:
-            viewer.write(error_message("degraded", "The event store cannot be reached; come back later.").frame)
-            viewer.cut()
-        except ValueError:
-            log.exception("stream state cannot be read", connection=viewer.id)
-            message = error_message("internal", "The state of a topic cannot be read.", retryable=False)
-            viewer.write(message.frame)
-            viewer.cut()
+            with cut_off_on_failure(viewer):
+                while not viewer.closed and await self._join_next(viewer):
+                    pass
         finally:
             viewer.catching_up = False
 

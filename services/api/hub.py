@@ -17,7 +17,15 @@ from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
 from services.api import metrics
 from services.api.channel import Channel, Doubt
-from services.api.messages import Message, degraded_message, error_message, is_rebuilt, message_of, path_of
+from services.api.messages import (
+    UNREADABLE,
+    Message,
+    degraded_message,
+    error_message,
+    is_rebuilt,
+    message_of,
+    path_of,
+)
 from services.api.pulse import Pulse
 from services.api.ring import RingSpace
 from services.api.sources import TopicSource
@@ -186,7 +194,7 @@ class Hub:
                 channel.doubt("lost")
             else:
                 waiting.setdefault(channel, []).append(message_of(fields))
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except UNREADABLE:
             log.exception("stream change cannot be read", topic=channel.topic.path)
             return False
         return True

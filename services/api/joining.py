@@ -5,12 +5,14 @@ else from the feed, a page at a time as fast as it reads. When nothing is missin
 Where only the store can tell (the viewer is ahead of this process, or of another epoch) the store is asked.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from redis.exceptions import RedisError
 
+from core.runtime.logs import get_logger
 from core.views.errors import UnreadableViewError
 from pipai_contracts.cursor import Cursor
 from pipai_contracts.frames import ResetReason
@@ -18,12 +20,17 @@ from services.api import metrics
 from services.api.channel import RUN_BYTES, Channel
 from services.api.known import Known
 from services.api.memory import PAGE
-from services.api.messages import Message, Run, reset_message
+from services.api.messages import Message, Run, error_message, reset_message
 from services.api.places import leads_to, why_apart
 from services.api.viewer import Viewer
 
 RETRY_SECONDS: Final = 1.0
 """Until a viewer that reads again is tried again, when the store did not answer."""
+
+_NAMED: Final = 10
+"""Topics a log line names."""
+
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +136,24 @@ def _reset(viewer: Viewer, channel: Channel, known: Known, reason: ResetReason) 
     metrics.RESETS.labels(reason).inc()
     viewer.tell(channel, Run([reset_message(known, reason)]))
     return known.cursor
+
+
+@contextmanager
+def cut_off_on_failure(viewer: Viewer) -> Generator[None]:
+    """Tell a viewer that cannot be brought in why, and close its connection, whatever the reason is.
+
+    One that stayed would get heartbeats, and never an event.
+    """
+    try:
+        yield
+    except RedisError:
+        viewer.write(error_message("degraded", "The event store cannot be reached; come back later.").frame)
+        viewer.cut()
+    except Exception:
+        log.exception("stream cannot be joined", topics=[channel.topic.path for channel in viewer.places][:_NAMED])
+        message = error_message("internal", "The state of a topic cannot be read.", retryable=False)
+        viewer.write(message.frame)
+        viewer.cut()
 
 
 async def come_back(viewer: Viewer, channel: Channel, place: Cursor) -> bool:

@@ -25,6 +25,9 @@ from services.api.known import Known
 from services.api.pieces import Piece
 from services.api.traits import Traits, traits_of
 
+UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError)
+"""What making a message raises of an entry that another hand wrote to a feed, or to the change feed."""
+
 _RUN_EVENTS: Final = frozenset({"workflow_progress", "analysis_progress", "temporal_status"})
 
 

@@ -9,13 +9,14 @@ from typing import Final
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from core.log.keys import partition_of
+from core.runtime.logs import get_logger
 from core.views.errors import UnreadableViewError
 from core.views.store import FeedItem, ViewStore
 from core.views.stored import Snapshot
 from pipai_contracts.cursor import Cursor
 from pipai_contracts.ids import Topic
 from services.api.known import Known, known_of
-from services.api.messages import Message, event_message
+from services.api.messages import UNREADABLE, Message, event_message
 
 _SNAPSHOT_SECONDS: Final = 5.0
 """Seconds a viewer waits for a state; the client's own retries on a Redis that hangs take three times as long."""
@@ -28,6 +29,8 @@ _PAGES_AT_ONCE: Final = 4
 
 _SEARCHED_TOGETHER: Final = 500
 """Events one call reads for a time to be found in them."""
+
+log = get_logger()
 
 
 class TopicSource:
@@ -90,22 +93,26 @@ class TopicSource:
         return known_of(topic, snapshot, asyncio.get_running_loop().time())
 
     async def events(self, topic: Topic, epoch: str, *, after: int, upto: int, count: int) -> list[Message]:
-        """The first events of the feed beyond ``after`` up to ``upto``; empty when it no longer has the very next one.
+        """The first events of the feed beyond ``after`` up to ``upto``.
+
+        Empty when it no longer has the very next one, or another hand wrote what nobody can read.
 
         Raises:
             redis.exceptions.RedisError: Redis did not answer.
         """
         page = await self._page(topic, after, upto, count)
-        return _messages(epoch, page) if page and page[0].pos == after + 1 else []
+        return _messages(topic, epoch, page) if page and page[0].pos == after + 1 else []
 
     async def tail(self, topic: Topic, epoch: str, *, upto: int, count: int) -> list[Message]:
         """The last events of the feed up to ``upto``, at most ``count``; empty when it does not have that one.
+
+        Empty too when another hand wrote what nobody can read.
 
         Raises:
             redis.exceptions.RedisError: Redis did not answer.
         """
         page = await self._page(topic, max(0, upto - count), upto, count)
-        return _messages(epoch, page) if page and page[-1].pos == upto else []
+        return _messages(topic, epoch, page) if page and page[-1].pos == upto else []
 
     async def first_since(self, topic: Topic, milliseconds: int, *, upto: int) -> int | None:
         """Position of the first event up to ``upto`` that was appended at this time or later; None: there is none.
@@ -128,9 +135,17 @@ class TopicSource:
         return None
 
     async def _page(self, topic: Topic, after: int, upto: int, count: int) -> list[FeedItem]:
-        async with self._turns:
-            return await self._store.read_feed(topic, after=after, upto=upto, count=count)
+        try:
+            async with self._turns:
+                return await self._store.read_feed(topic, after=after, upto=upto, count=count)
+        except UNREADABLE:
+            log.exception("stream feed cannot be read", topic=topic.path)
+            return []
 
 
-def _messages(epoch: str, page: list[FeedItem]) -> list[Message]:
-    return [event_message(Cursor(epoch, item.pos), item.event, item.data) for item in page]
+def _messages(topic: Topic, epoch: str, page: list[FeedItem]) -> list[Message]:
+    try:
+        return [event_message(Cursor(epoch, item.pos), item.event, item.data) for item in page]
+    except UNREADABLE:
+        log.exception("stream feed cannot be read", topic=topic.path)
+        return []

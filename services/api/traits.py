@@ -48,7 +48,7 @@ def traits_of(event: str, data: bytes) -> Traits:
             fields.get("run_id"),
             "late" in fields,
         )
-    except (ValueError, LookupError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         return _URGENT  # nothing is known of it, so it is passed on as it is
     ai = event == "ai_progress"
     done = (fields.get("progress") or 0) >= _DONE or (ai and fields.get("result") is not None)
