@@ -40,6 +40,10 @@ _KEEP_SECONDS: Final = 60.0
 """How long a channel goes on when nobody watches: those who come back find their events in its ring."""
 
 _MAX_UNWATCHED: Final = 10_000
+
+_JOIN_SECONDS: Final = 10.0
+"""Until who asked for a channel watches it, at most: a viewer that came to one that was closed would never be told."""
+
 _SWEEP_SECONDS: Final = 5.0
 
 log = get_logger()
@@ -117,23 +121,28 @@ class Hub:
             await end(self._tasks)
 
     async def _sweep(self) -> None:
-        """Close channels that nobody watches any more."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            now = loop.time()
-            unwatched: list[Channel] = []
-            for channel in self._channels.values():
-                if channel.holders:
-                    channel.left = now
-                else:
-                    unwatched.append(channel)
-            unwatched.sort(key=lambda channel: channel.left)
-            surplus = max(0, len(unwatched) - _MAX_UNWATCHED)
-            for number, channel in enumerate(unwatched):
-                if number < surplus or now - channel.left > _KEEP_SECONDS:
-                    channel.close()
-                    del self._channels[channel.topic], self._by_path[channel.topic.path.encode()]
+            self.close_unwatched(loop.time())
+
+    def close_unwatched(self, now: float) -> None:
+        """Close channels that nobody has watched for long, by the event loop's clock, or not so long if they are many.
+
+        In a storm of reconnects thousands of topics are looked up before anybody watches them.
+        """
+        unwatched: list[Channel] = []
+        for channel in self._channels.values():
+            if channel.holders:
+                channel.left = now
+            else:
+                unwatched.append(channel)
+        unwatched.sort(key=lambda channel: channel.left)
+        surplus = max(0, len(unwatched) - _MAX_UNWATCHED)
+        for number, channel in enumerate(unwatched):
+            if now - channel.left > (_JOIN_SECONDS if number < surplus else _KEEP_SECONDS):
+                channel.close()
+                del self._channels[channel.topic], self._by_path[channel.topic.path.encode()]
 
     async def _follow(self, partition: int) -> None:
         while True:

@@ -12,6 +12,8 @@ from core.runtime.redis import blocking_client, command_client
 from core.views.store import ViewStore
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
+from services.api import hub as hub_module
+from services.api.channel import Channel
 from services.api.hub import Hub
 from services.api.pulse import Pulse
 from services.api.sources import TopicSource
@@ -225,3 +227,26 @@ async def test_old_changes_the_hub_comes_to_late_reset_nobody(api: Api, producer
         await producer.progress("w", 2)
         following = await stream.next()
     assert (following.event, following.pos, following.data["progress"]) == ("workflow_progress", 2, 2)
+
+
+async def test_a_channel_is_closed_when_nobody_watched_it_for_long_and_sooner_where_there_are_many(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never one that was asked for just now: who is about to watch it would be told nothing."""
+    monkeypatch.setattr(hub_module, "_MAX_UNWATCHED", 1)
+    watched, old, older = [
+        await hub.channel(Topic("default", "workflow", name)) for name in ("watched", "old", "older")
+    ]
+    watched.holders += 1
+    now = asyncio.get_running_loop().time()
+
+    async def kept(*channels: Channel) -> list[bool]:
+        return [await hub.channel(channel.topic) is channel for channel in channels]
+
+    hub.close_unwatched(now)
+    assert await kept(watched, old, older) == [True, True, True], "those who asked for them come"
+    older.left -= 30
+    hub.close_unwatched(asyncio.get_running_loop().time())
+    assert await kept(watched, old, older) == [True, True, False], "two are one too many"
+    hub.close_unwatched(now + 100)
+    assert await kept(watched, old) == [True, False]
