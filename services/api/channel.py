@@ -88,7 +88,7 @@ class Channel:
         self._delivered = metrics.DELIVERED.labels(topic.kind)
         self._tells_all = log.is_enabled_for(logging.DEBUG)
         self._live: set[Watcher] = set()
-        self._ahead: dict[Watcher, Cursor] | None = None
+        self._ahead: dict[Watcher, Cursor] = {}
         self._early: list[Message] | None = []
         self._doubt: Doubt | None = None
         self._settling = False
@@ -129,7 +129,7 @@ class Channel:
         if place == self.cursor:
             self._live.add(watcher)
         else:
-            self._ahead = {**(self._ahead or {}), watcher: place}
+            self._ahead[watcher] = place
         if self.ended:
             asyncio.get_running_loop().call_later(LINGER_SECONDS, self._tell_over, watcher)
 
@@ -138,7 +138,7 @@ class Channel:
         if watcher in self._live:
             self._live.discard(watcher)
             return self.cursor
-        return self._ahead.pop(watcher, None) if self._ahead else None
+        return self._ahead.pop(watcher, None)
 
     # Following
 
@@ -194,14 +194,13 @@ class Channel:
             self.memory.keep_up()
 
     def _tell_those_ahead(self, messages: Sequence[Message]) -> None:
-        for watcher, place in list((self._ahead or {}).items()):
+        for watcher, place in list(self._ahead.items()):
             news = [message for message in messages if message.cursor is not None and is_beyond(message.cursor, place)]
-            if is_at_least(self.cursor, place) and self._ahead is not None:
+            if is_at_least(self.cursor, place):
                 del self._ahead[watcher]
                 self._live.add(watcher)
             if news:
                 watcher.tell(self, Run(news))
-        self._ahead = self._ahead or None
 
     # Doubt
 
@@ -260,7 +259,7 @@ class Channel:
         self.memory.cursor = known.cursor
         self.memory.forget()
         run = Run([reset_message(known, reason)])
-        behind = [watcher for watcher, place in (self._ahead or {}).items() if not is_at_least(place, known.cursor)]
+        behind = [watcher for watcher, place in self._ahead.items() if not is_at_least(place, known.cursor)]
         for watcher in behind:
             self.detach(watcher)
             self._live.add(watcher)
@@ -290,10 +289,10 @@ class Channel:
 
     def _tell_all_over(self) -> None:
         self._over = None
-        for watcher in [*self._live, *(self._ahead or ())]:
+        for watcher in [*self._live, *self._ahead]:
             self._tell_over(watcher)
 
     def _tell_over(self, watcher: Watcher) -> None:
         # A run that began and ended since has a time of its own, for everybody.
-        if self.ended and self._over is None and (watcher in self._live or watcher in (self._ahead or {})):
+        if self.ended and self._over is None and (watcher in self._live or watcher in self._ahead):
             watcher.over(self)
