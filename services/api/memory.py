@@ -94,7 +94,7 @@ class Memory:
         Raises:
             redis.exceptions.RedisError: Redis did not answer.
         """
-        if self._before_ring() - after > MAX_EVENTS:
+        if self._before_ring() - after > self._ring.room:
             return False
         if self._filling is None:
             self._filling = asyncio.ensure_future(self._fill())
@@ -104,7 +104,7 @@ class Memory:
 
     async def _fill(self) -> None:
         epoch, end = self.cursor.epoch, self._before_ring()
-        tail = await self._source.tail(self._topic, epoch, upto=end, count=MAX_EVENTS)
+        tail = await self._source.tail(self._topic, epoch, upto=end, count=self._ring.room)
         if self.cursor.epoch == epoch and self._before_ring() == end:
             self._ring.put_before(tail)
 

@@ -39,6 +39,14 @@ class Ring:
         cursor = self._messages[0].cursor if self._messages else None
         return cursor.pos if cursor is not None else None
 
+    @property
+    def room(self) -> int:
+        """How many earlier events it could keep, if they are as large as those it has."""
+        count = len(self._messages)
+        if not count:
+            return MAX_EVENTS
+        return max(0, min(MAX_EVENTS - count, (MAX_BYTES - self._bytes) * count // self._bytes))
+
     def add(self, messages: Sequence[Message]) -> None:
         """Keep these, which follow what is there."""
         self._messages += messages

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from core.runtime import http_protocol
 from pipai_contracts.events import Metadata, WorkflowProgress
-from services.api import memory
+from services.api import ring
 from services.api.channel import Channel
 from services.api.messages import Run
 from services.api.outlets import HIGH_WATER, QueueOutlet, TransportOutlet
@@ -95,7 +95,7 @@ async def test_what_a_viewer_missed_waits_in_the_feed_until_it_reads(
     api: Api, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten megabytes, from events that are more than a page of the feed: it is told them as fast as it reads."""
-    monkeypatch.setattr(memory, "MAX_EVENTS", 0)  # nothing of it comes from memory
+    monkeypatch.setattr(ring, "MAX_EVENTS", 0)  # nothing of it comes from memory
     await producer.progress("w", *(at / 4 for at in range(200)), metadata=LARGE)
     most: list[int] = []
     tell = Viewer.tell
