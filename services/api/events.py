@@ -20,7 +20,6 @@ from services.api.messages import Message
 from services.api.sources import TopicSource
 from services.api.streams import open_channel, unavailable
 from services.api.views import load, unknown_topic
-from services.api.waiting import Waiters
 
 After = Annotated[str, Query(description="Cursor, or a position as a number; 0 for the beginning.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many events at most.")]
@@ -38,7 +37,7 @@ Wait = Annotated[
 def event_routes(source: TopicSource, store: ViewStore, hub: Hub, audience: Audience) -> APIRouter:
     """The endpoint for who wants events without a stream."""
     router = APIRouter(tags=["views"])
-    reader = EventReader(source, store, hub, audience.waiters)
+    reader = EventReader(source, store, hub, audience)
 
     @router.get("/events/{kind}/{resource_id}")
     async def events(  # noqa: PLR0913 - one for each parameter of the query
@@ -56,7 +55,6 @@ def event_routes(source: TopicSource, store: ViewStore, hub: Hub, audience: Audi
         topic = Topic(DEFAULT_TENANT, kind, resource_id)
         if not wait:
             return await reader.page(topic, after, limit)
-        audience.check_room()
         return await reader.next(topic, after, limit, wait, lambda: _disconnected(request))
 
     _ = events
@@ -66,11 +64,11 @@ def event_routes(source: TopicSource, store: ViewStore, hub: Hub, audience: Audi
 class EventReader:
     """Answers with what a topic's feed has, or with what its channel is told next."""
 
-    def __init__(self, source: TopicSource, store: ViewStore, hub: Hub, waiters: Waiters) -> None:
+    def __init__(self, source: TopicSource, store: ViewStore, hub: Hub, audience: Audience) -> None:
         self._source = source
         self._store = store
         self._hub = hub
-        self._waiters = waiters
+        self._audience = audience
 
     async def page(self, topic: Topic, after: str, limit: int) -> EventsAnswer:
         """What the feed has after ``after`` now.
@@ -90,8 +88,9 @@ class EventReader:
         """The same, or the first events that come within ``wait`` seconds; none when the asker is ``gone``.
 
         Raises:
-            ProblemError: ``after`` cannot be used (400, 410), Redis is away (503), or too many wait (503).
+            ProblemError: ``after`` cannot be used (400, 410), Redis is away (503), or there is no room (503).
         """
+        self._audience.check_room()
         answer, cursor, pos = await self._read(topic, after, limit)
         if answer.events:
             return answer
@@ -105,7 +104,8 @@ class EventReader:
         if here.epoch == cursor.epoch and pos < here.pos:
             told = channel.memory.after(pos)  # handed out while the store was asked
         else:
-            told = await self._waiters.wait(channel, Cursor(cursor.epoch, pos) if pos else START, wait, gone)
+            self._audience.check_room()  # again: others came while the store was asked
+            told = await self._audience.waiters.wait(channel, Cursor(cursor.epoch, pos) if pos else START, wait, gone)
         if told is None:
             answer, _, _ = await self._read(topic, after, limit)
             return answer

@@ -10,14 +10,14 @@ from core.runtime.clock import now
 from pipai_contracts.frames import SystemConnected, SystemStatus, encode_data, encode_frame
 from pipai_contracts.ids import KINDS
 from services.api.asked import AcceptEncoding
-from services.api.audience import Audience
+from services.api.audience import Audience, DrainingError
 from services.api.compression import accepts_gzip
 from services.api.health import HealthCheck
 from services.api.hub import Hub
 from services.api.outlets import Outlet
 from services.api.pieces import Piece
 from services.api.settings import ApiSettings
-from services.api.stream_response import StreamResponse
+from services.api.stream_response import StreamResponse, Unanswered
 from services.api.streams import STREAM
 from services.api.viewer import Viewer
 
@@ -86,7 +86,10 @@ def system_routes(feed: SystemFeed, audience: Audience, settings: ApiSettings) -
     @router.get("/stream/system", response_class=Response, responses={200: STREAM[200]})
     async def stream_system(accept_encoding: AcceptEncoding = None) -> Response:
         """What ``GET /stream/health`` says and this process's figures, at once and then every two seconds."""
-        audience.check_room()
+        try:
+            audience.check_room()
+        except DrainingError as error:
+            return Unanswered(error)
         gzip = settings.stream_compression and accepts_gzip(accept_encoding)
         return StreamResponse(feed.serve, audience.shutdown, gzip=gzip)
 

@@ -35,6 +35,17 @@ async def test_who_waits_for_an_event_needs_room_too(serve: Serve, producer: Pro
         await wait_until(lambda: _lets_wait(api))
 
 
+async def test_those_who_wait_at_once_do_not_get_in_beyond_the_limit_either(serve: Serve, producer: Producer) -> None:
+    await producer.progress("w", 1)
+    async with serve(stream_max_connections=ROOM) as api:
+        wait = "/events/workflow/w?after=1&wait=20"
+        asked = [asyncio.create_task(api.client.get(wait)) for _ in range(4 * ROOM)]
+        await wait_until(lambda: sum(one.done() for one in asked) >= 3 * ROOM)
+        await producer.progress("w", 2)
+        answers = [answer.status_code for answer in await asyncio.gather(*asked)]
+    assert sorted(answers) == [200] * ROOM + [503] * 3 * ROOM
+
+
 async def _lets_wait(api: Api) -> bool:
     return (await api.client.get("/events/workflow/w?after=0&wait=20")).status_code == 200
 

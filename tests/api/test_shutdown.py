@@ -95,7 +95,7 @@ async def test_a_process_that_drains_is_not_ready_lets_nobody_in_and_says_when_t
     async with AsyncExitStack() as stack:
         streams = await _stop_while_these_watch(40, process, api, stack)
         ready, refused = await api.client.get("/readyz"), await api.client.post("/stream", json={"topics": ["user:u"]})
-        for address in ("/stream/workflow/new", "/stream?topic=workflow:new"):
+        for address in ("/stream/workflow/new", "/stream?topic=workflow:new", "/stream/system"):
             with pytest.raises(
                 httpx2.RemoteProtocolError
             ):  # as if it broke: EventSource would not come back from a 503
