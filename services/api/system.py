@@ -1,6 +1,7 @@
 """``GET /stream/system``: live health and figures as a stream, made once for all who watch."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 from fastapi import APIRouter, Response
@@ -34,6 +35,7 @@ class SystemFeed:
         self._settings = settings
         self._viewers: set[Viewer] = set()
         self._telling: asyncio.Task[None] | None = None
+        self._came = asyncio.Event()
 
     async def serve(self, outlet: Outlet) -> None:
         """Serve a new connection; returns when it is live."""
@@ -46,31 +48,35 @@ class SystemFeed:
         )
         viewer.write(encode_frame("connected", encode_data(connected), retry=self._settings.reconnect_interval))
         self._viewers.add(viewer)
-        if self._telling is not None:
-            self._telling.cancel()  # who comes is told at once, and the others a little early
-        self._telling = self._hub.spawn(self._tell())
+        self._came.set()  # who comes is told at once, and the others a little early
+        if self._telling is None or self._telling.done():
+            self._telling = self._hub.spawn(self._tell())
 
     async def _tell(self) -> None:
         loop = asyncio.get_running_loop()
-        read, delivered, since = *_counted(), loop.time()
+        counted, since = _counted(), loop.time()
+        rates = (0.0, 0.0)
         while self._viewers:
             health = await self._check.check()
-            (read_now, delivered_now), time = _counted(), loop.time()
-            passed = max(time - since, 0.001)
+            self._came.clear()
+            if (passed := loop.time() - since) >= _EVERY / 2:  # some milliseconds would tell of one busy moment
+                before, counted, since = counted, _counted(), loop.time()
+                rates = ((counted[0] - before[0]) / passed, (counted[1] - before[1]) / passed)
             status = SystemStatus(
                 timestamp=now(),
                 health=health,
                 streams=len(self._hub.viewers),
-                events_per_second=round((read_now - read) / passed, 1),
-                deliveries_per_second=round((delivered_now - delivered) / passed, 1),
+                events_per_second=round(rates[0], 1),
+                deliveries_per_second=round(rates[1], 1),
                 delivery_seconds=self._hub.delivery_seconds,
             )
-            read, delivered, since = read_now, delivered_now, time
             piece = Piece(encode_frame("system", encode_data(status)))
             for viewer in list(self._viewers):
                 if not viewer.outlet.paused:
                     viewer.outlet.write(piece)
-            await asyncio.sleep(_EVERY)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_EVERY):
+                    await self._came.wait()
 
 
 def _counted() -> tuple[float, float]:

@@ -47,3 +47,22 @@ async def test_all_who_watch_are_told_the_same_and_without_them_nobody_asks(
     before = asked
     assert (await api.client.get("/livez")).status_code == 200
     assert asked == before
+
+
+async def test_who_comes_does_not_keep_the_others_waiting(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is told at once, however many come one after another while the system is looked at."""
+    comes, check = asyncio.Event(), HealthCheck.check
+
+    async def slow(self: HealthCheck) -> object:
+        await comes.wait()
+        comes.clear()
+        return await check(self)
+
+    monkeypatch.setattr(HealthCheck, "check", slow)
+    async with api.watching("/stream/system") as one:
+        await one.next()
+        for _ in range(3):
+            comes.set()
+            async with api.watching("/stream/system") as other:
+                await other.next()
+                assert (await one.next()).event == "system"
