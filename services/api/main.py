@@ -55,12 +55,10 @@ def build(settings: ApiSettings) -> HttpService:
     @asynccontextmanager
     async def lifespan() -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(redis.aclose)
-            stack.push_async_callback(blocking.aclose)
-            await stack.enter_async_context(hub.running())
-            await stack.enter_async_context(presence.running())
-            await stack.enter_async_context(inbox.running())
-            await stack.enter_async_context(audience.running())
+            for client in (redis, blocking):
+                stack.push_async_callback(client.aclose)
+            for part in (hub, presence, inbox, audience):
+                await stack.enter_async_context(part.running())
             yield
 
     check = HealthCheck(redis, temporal, hub, presence, FaultFinder(redis, keys, presence))
