@@ -40,16 +40,18 @@ def traits_of(event: str, data: bytes) -> Traits:
     if event not in _PROGRESS:
         return _URGENT
     try:
-        fields = cast("dict[str, Any]", from_json(data))
-        subject = Subject(
-            event,
-            fields.get("workflow_id") or fields["file_id"],
-            fields["step"],
-            fields.get("run_id"),
-            "late" in fields,
-        )
+        return _traits_of_progress(event, cast("dict[str, Any]", from_json(data)))
     except (ValueError, LookupError, TypeError, AttributeError):
-        return _URGENT  # nothing is known of it, so it is passed on as it is
+        return _URGENT  # another hand wrote it: nothing is known of it, so it is passed on as it is
+
+
+def _traits_of_progress(event: str, fields: dict[str, Any]) -> Traits:
+    subject = Subject(
+        event, fields.get("workflow_id") or fields["file_id"], fields["step"], fields.get("run_id"), "late" in fields
+    )
+    texts = (subject.id, subject.step, subject.run_id, fields.get("delta"))
+    if not all(text is None or isinstance(text, str) for text in texts):
+        return _URGENT
     ai = event == "ai_progress"
     done = (fields.get("progress") or 0) >= _DONE or (ai and fields.get("result") is not None)
     if done or fields.get("canceled") or fields.get("error") is not None:

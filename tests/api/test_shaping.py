@@ -295,3 +295,24 @@ def test_progress_alone_never_comes_more_often_than_asked(cases: Any, throttle: 
     *sent, last = [at for at, _ in _run(_shaper(throttle_ms=throttle), calm)] or [0]
     times = sorted(set(sent) - {last})  # the flush at the end comes when it does
     assert all(later - earlier >= throttle / 1000 - 1e-9 for earlier, later in pairwise(times))
+
+
+UNREADABLE = [
+    "[]",
+    "{}",
+    '{"workflow_id":"w","step":["s"],"delta":"a"}',
+    '{"workflow_id":{"w":1},"step":"s","delta":"a"}',
+    '{"workflow_id":"w","step":"s","run_id":[],"delta":"a"}',
+    '{"workflow_id":"w","step":"s","delta":5}',
+    '{"workflow_id":"w","step":"s","delta":"a","progress":"much"}',
+]
+
+
+@pytest.mark.parametrize("data", UNREADABLE)
+def test_what_another_hand_wrote_is_passed_on_as_it_is(data: str) -> None:
+    """Raised in the middle of handing out, what is wrong with it would be everybody's."""
+    shaper = _shaper(throttle_ms=1000)
+    assert _positions(shaper.offer(10, _text(1, "a"))) == [[1]]
+    assert shaper.offer(10.1, _text(2, "b")) == []
+    odd = event_message(Cursor(EPOCH, 3), "ai_progress", data.encode())
+    assert _positions(shaper.offer(10.2, odd)) == [[2], [3]]
