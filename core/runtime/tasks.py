@@ -5,17 +5,29 @@ from collections.abc import AsyncGenerator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from core.runtime.logs import get_logger
+
 _ASK_AGAIN: Final = 0.2
+
+log = get_logger()
 
 
 @asynccontextmanager
 async def running(*work: Awaitable[None]) -> AsyncGenerator[None]:
     """Run the work while the block does; at its end cancel it and wait until it has ended."""
     tasks = [asyncio.ensure_future(part) for part in work]
+    for task in tasks:
+        task.add_done_callback(report_failure)
     try:
         yield
     finally:
         await end(tasks)
+
+
+def report_failure(work: asyncio.Future[Any]) -> None:
+    """Log what ended the work, if anything did: nobody waits for it, and it is not done any more."""
+    if not work.cancelled() and (error := work.exception()) is not None:
+        log.error("background work failed", work=repr(work), exc_info=error)
 
 
 async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:

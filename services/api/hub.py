@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from core.log.keys import Keys, partition_of
 from core.log.layout import check_layout
 from core.runtime.logs import get_logger
-from core.runtime.tasks import end, running
+from core.runtime.tasks import end, report_failure, running
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
 from services.api import metrics
@@ -101,6 +101,7 @@ class Hub:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(report_failure)
         return task
 
     @asynccontextmanager

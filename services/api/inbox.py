@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from core.log.keys import Keys
 from core.runtime.logs import get_logger
-from core.runtime.tasks import end, running
+from core.runtime.tasks import end, report_failure, running
 from core.views.errors import UnreadableViewError
 from pipai_contracts.ids import DEFAULT_TENANT
 from pipai_contracts.many import TopicsChange, places_of
@@ -182,6 +182,7 @@ class Inbox:
             task = asyncio.create_task(self._answer(letter))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(report_failure)
         elif (asked := self._asked.get(letter.request)) is not None and not asked.done():
             asked.set_result(letter.outcome)
 
