@@ -26,8 +26,7 @@ from services.api.messages import degraded_message
 from services.api.outlets import Outlet
 from services.api.pulse import jittered
 from services.api.settings import ApiSettings
-from services.api.shaped import ShapedViewer
-from services.api.shaping import UNSHAPED, is_shaped, passes
+from services.api.shaping import UNSHAPED, passes
 from services.api.starts import enter
 from services.api.temporal_status import TemporalQuery
 from services.api.viewer import Viewer
@@ -128,10 +127,7 @@ class Audience:
             self.gone(viewer)
             on_gone(viewer)
 
-        if is_shaped(shaping):
-            viewer = ShapedViewer(outlet, shaping, on_resumed=self._resumed, on_gone=gone)
-        else:
-            viewer = Viewer(outlet, on_resumed=self._resumed, on_gone=gone)
+        viewer = Viewer(outlet, on_resumed=self._resumed, on_gone=gone, shaping=shaping)
         self.let_in(viewer)
         return viewer
 

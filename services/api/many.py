@@ -13,8 +13,7 @@ from services.api.channel import Channel
 from services.api.messages import Message, Run, batch_message
 from services.api.outlets import Outlet
 from services.api.pieces import Piece
-from services.api.shaped import Pacer
-from services.api.shaping import Group, is_shaped
+from services.api.shaping import Group
 from services.api.viewer import Viewer
 
 
@@ -26,7 +25,7 @@ class ManyViewer(Viewer):
     vector.
     """
 
-    __slots__ = ("_address", "_pacer", "asked", "catching_up", "id", "told", "turn", "unasked", "waiting")
+    __slots__ = ("_address", "asked", "catching_up", "id", "told", "turn", "unasked", "waiting")
 
     def __init__(
         self,
@@ -38,7 +37,7 @@ class ManyViewer(Viewer):
         on_resumed: Callable[[Viewer], None],
         on_gone: Callable[[Viewer], None],
     ) -> None:
-        super().__init__(outlet, on_resumed=on_resumed, on_gone=on_gone)
+        super().__init__(outlet, on_resumed=on_resumed, on_gone=on_gone, shaping=asked.shaping)
         self.id = connection_id
         self.told: dict[Topic, Cursor | None] = {}
         """How far it was told, of each topic it watches or is about to; None: nothing yet."""
@@ -51,7 +50,6 @@ class ManyViewer(Viewer):
         """Held while channels come or go, or what was missed of one is told: each is brought in by one at a time."""
         self.catching_up = False
         self._address = address
-        self._pacer = Pacer(asked.shaping, self._deliver) if is_shaped(asked.shaping) else None
 
     @property
     def topics(self) -> list[Topic]:
@@ -97,11 +95,6 @@ class ManyViewer(Viewer):
         if not self.closed:
             self._send(topic, [message])
 
-    def write(self, frames: bytes) -> None:
-        """Send frames that are about no topic, behind what waits."""
-        self._flush()
-        super().write(frames)
-
     def watch(self, channel: Channel, cursor: Cursor | None) -> None:
         """Be about to join this one too."""
         self.enter(channel)
@@ -117,28 +110,6 @@ class ManyViewer(Viewer):
         del self.places[channel], self.told[channel.topic]
         self.waiting.pop(channel, None)
         self.unasked.pop(channel.topic, None)
-
-    def paused(self) -> None:
-        """It does not read: what waits stays, and nothing comes to it."""
-        super().paused()
-        if self._pacer is not None:
-            self._pacer.hold()
-
-    def resumed(self) -> None:
-        """It reads again."""
-        if self._pacer is not None:
-            self._pacer.go_on()
-        super().resumed()
-
-    def gone(self) -> None:
-        """The connection is closed."""
-        if self._pacer is not None:
-            self._pacer.close()
-        super().gone()
-
-    def _flush(self) -> None:
-        if self._pacer is not None:
-            self._pacer.flush()
 
     def _deliver(self, channel: Channel, groups: Sequence[Group]) -> None:
         if not self.closed:

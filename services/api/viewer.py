@@ -1,29 +1,37 @@
 """One connection that watches a topic.
 
 A viewer is told things by its channel and writes them to its outlet. It has no task and no queue of its own: while it
-keeps up it only stands in its channel's set, and one that does not is out of the set until it has read what waits.
+keeps up it only stands in its channel's set, and one that does not is out of the set until it has read what waits. Only
+where its stream is shaped does something wait for it to leave, in its pacer; heartbeats apart, nothing overtakes that.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pipai_contracts.cursor import Cursor
-from pipai_contracts.frames import DisconnectReason
+from pipai_contracts.frames import DisconnectReason, Shaping
 from services.api.channel import Channel
-from services.api.messages import Run, farewell
+from services.api.messages import Run, batch_message, farewell
 from services.api.outlets import Outlet
+from services.api.pacing import Pacer
 from services.api.pieces import Piece
+from services.api.shaping import UNSHAPED, Group, is_shaped
 
 
 class Viewer:
-    """Watches one topic, all of it."""
+    """Watches one topic."""
 
     __slots__ = (
-        "_drained", "_left", "_on_gone", "_on_resumed", "closed", "expires", "greeted", "outlet", "places", "question",
+        "_drained", "_on_gone", "_on_resumed", "_pacer", "closed", "expires", "greeted", "outlet", "places", "question",
     )  # fmt: skip
 
     def __init__(
-        self, outlet: Outlet, *, on_resumed: "Callable[[Viewer], None]", on_gone: "Callable[[Viewer], None]"
+        self,
+        outlet: Outlet,
+        *,
+        on_resumed: "Callable[[Viewer], None]",
+        on_gone: "Callable[[Viewer], None]",
+        shaping: Shaping = UNSHAPED,
     ) -> None:
         self.outlet = outlet
         self.closed = False
@@ -38,14 +46,19 @@ class Viewer:
         self._on_resumed = on_resumed
         self._on_gone = on_gone
         self._drained: asyncio.Event | None = None
+        self._pacer = Pacer(shaping, self._deliver) if is_shaped(shaping) else None
         outlet.writer = self
 
     # What its channels tell
 
-    def tell(self, channel: Channel, run: Run, /) -> None:  # noqa: ARG002 - who watches several asks which
-        """These messages come next."""
-        if not self.closed:
+    def tell(self, channel: Channel, run: Run, /) -> None:
+        """These messages come next; shaped, they may wait."""
+        if self.closed:
+            return
+        if self._pacer is None:
             self.outlet.write(run.piece)
+        else:
+            self._pacer.tell(channel, run.messages)
 
     def over(self, channel: Channel, /) -> None:  # noqa: ARG002 - who watches several asks which
         """The topic's run has ended a while ago: so does the stream."""
@@ -54,14 +67,18 @@ class Viewer:
     # What its connection tells
 
     def paused(self) -> None:
-        """It does not read: nothing more is written before it does."""
+        """It does not read: nothing more is written before it does, and what waits stays."""
         for channel in self.places:
             place = channel.detach(self)
             if place is not None:
                 self.places[channel] = place
+        if self._pacer is not None:
+            self._pacer.hold()
 
     def resumed(self) -> None:
         """It reads again."""
+        if self._pacer is not None:
+            self._pacer.go_on()
         if self._drained is not None:
             self._drained.set()
         if any(self.places.values()):
@@ -72,6 +89,8 @@ class Viewer:
         if self.closed:
             return
         self.closed = True
+        if self._pacer is not None:
+            self._pacer.close()
         for channel in self.places:
             channel.detach(self)
             channel.holders -= 1
@@ -98,7 +117,8 @@ class Viewer:
             channel.attach(self, place)
 
     def write(self, frames: bytes) -> None:
-        """Send frames that are no topic's events."""
+        """Send frames that are no topic's events, behind what waits."""
+        self._flush()
         if not self.closed:
             self.outlet.write(Piece(frames))
 
@@ -120,3 +140,15 @@ class Viewer:
         if not self.closed:
             self.outlet.close()
             self.gone()
+
+    # Shaped
+
+    def _flush(self) -> None:
+        """Send what waits."""
+        if self._pacer is not None:
+            self._pacer.flush()
+
+    def _deliver(self, channel: Channel, groups: Sequence[Group]) -> None:  # noqa: ARG002 - who watches several asks which
+        if not self.closed:
+            messages = [group[0] if len(group) == 1 else batch_message(group) for group in groups]
+            self.outlet.write(Piece(b"".join(message.frame for message in messages)))

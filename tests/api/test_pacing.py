@@ -9,8 +9,8 @@ from pipai_contracts.frames import Shaping
 from pipai_contracts.ids import Topic
 from services.api.channel import Channel
 from services.api.messages import Message, event_message
+from services.api.pacing import Pacer
 from services.api.ring import RingSpace
-from services.api.shaped import Pacer
 from services.api.shaping import Group
 from tests.conftest import wait_until
 

@@ -1,15 +1,12 @@
-"""Connections whose viewer asked for a shaped stream: they cost a timer each, and that only while something waits."""
+"""When the messages of a shaped stream leave: it costs a timer, and that only while something waits."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 
 from pipai_contracts.frames import Shaping
 from services.api.channel import Channel
-from services.api.messages import Message, Run, batch_message, position_message
-from services.api.outlets import Outlet
-from services.api.pieces import Piece
+from services.api.messages import Message, position_message
 from services.api.shaping import Group, Shaper
-from services.api.viewer import Viewer
 
 Deliver = Callable[[Channel, Sequence[Group]], None]
 """Sends a viewer what leaves of a channel, now."""
@@ -91,50 +88,3 @@ class Pacer:
         for channel, shaper in list(self._shapers.items()):
             self._send(channel, shaper.release(now))
         self._set_timer()
-
-
-class ShapedViewer(Viewer):
-    """Watches one topic, shaped. Heartbeats apart, nothing overtakes what waits."""
-
-    __slots__ = ("_pacer",)
-
-    def __init__(
-        self,
-        outlet: Outlet,
-        shaping: Shaping,
-        *,
-        on_resumed: Callable[[Viewer], None],
-        on_gone: Callable[[Viewer], None],
-    ) -> None:
-        super().__init__(outlet, on_resumed=on_resumed, on_gone=on_gone)
-        self._pacer = Pacer(shaping, self._deliver)
-
-    def tell(self, channel: Channel, run: Run, /) -> None:
-        """These messages come next; they may wait."""
-        if not self.closed:
-            self._pacer.tell(channel, run.messages)
-
-    def write(self, frames: bytes) -> None:
-        """Send frames that are no topic's events, behind what waits."""
-        self._pacer.flush()
-        super().write(frames)
-
-    def paused(self) -> None:
-        """It does not read: what waits stays, and nothing comes to it."""
-        super().paused()
-        self._pacer.hold()
-
-    def resumed(self) -> None:
-        """It reads again."""
-        self._pacer.go_on()
-        super().resumed()
-
-    def gone(self) -> None:
-        """The connection is closed."""
-        self._pacer.close()
-        super().gone()
-
-    def _deliver(self, _: Channel, groups: Sequence[Group]) -> None:
-        if not self.closed:
-            messages = [group[0] if len(group) == 1 else batch_message(group) for group in groups]
-            self.outlet.write(Piece(b"".join(message.frame for message in messages)))
