@@ -20,14 +20,14 @@ from services.api import metrics
 from services.api.asked import Asked
 from services.api.channel import Channel
 from services.api.hub import Hub
-from services.api.joining import RETRY_SECONDS, Entry, bring, come_back, cut_off_on_failure
+from services.api.joining import RETRY_SECONDS, bring, come_back, cut_off_on_failure
 from services.api.latest import latest_name
 from services.api.messages import degraded_message
 from services.api.outlets import Outlet
 from services.api.pulse import jittered
 from services.api.settings import ApiSettings
 from services.api.shaping import UNSHAPED, passes
-from services.api.starts import enter
+from services.api.starts import Arrival, arrive
 from services.api.temporal_status import TemporalQuery
 from services.api.viewer import Viewer
 from services.api.waiting import Waiters
@@ -143,32 +143,32 @@ class Audience:
         viewer.enter(channel)
         metrics.WATCHED_TOPICS.labels(channel.topic.kind).inc()
         with cut_off_on_failure(viewer):
-            entry = await enter(channel, asked)
+            arrival = await arrive(channel, asked)
             viewer.greeted = True
-            viewer.write(self._connected(channel.topic, entry, asked.shaping))
+            viewer.write(self._connected(channel.topic, arrival, asked.shaping))
             if self._hub.away:
                 viewer.write(degraded_message().frame)
             if passes(asked.shaping, "temporal_status") and not viewer.closed:
                 self._ask_temporal(viewer, channel.topic)
-            await bring(viewer, channel, entry.place)
+            await bring(viewer, channel, arrival.place)
 
-    def _connected(self, topic: Topic, entry: Entry, shaping: Shaping) -> bytes:
+    def _connected(self, topic: Topic, arrival: Arrival, shaping: Shaping) -> bytes:
         connected = Connected(
             timestamp=now(),
             kind=topic.kind,
             id=topic.id,
-            cursor=str(entry.place),
-            resumed=entry.resumed,
-            stale=entry.stale or None,
+            cursor=str(arrival.place),
+            resumed=arrival.resumed,
+            stale=arrival.stale or None,
             heartbeat=self._settings.heartbeat_interval,
             retry=self._settings.reconnect_interval,
             attempts=self._settings.max_reconnect_attempts,
             shaping=shaping,
         )
-        known = entry.known
+        known = arrival.known
         data = encode_data(connected, view=None if known is None else known.view)
         retry = self._settings.reconnect_interval
-        frame = encode_frame("connected", data, frame_id=str(entry.place), retry=retry)
+        frame = encode_frame("connected", data, frame_id=str(arrival.place), retry=retry)
         if known is None or known.latest is None or not passes(shaping, latest_name(topic)):
             return frame
         return frame + encode_frame(latest_name(topic), known.latest)

@@ -26,7 +26,7 @@ from services.api.messages import Message, degraded_message, named_data
 from services.api.outlets import Outlet
 from services.api.settings import ApiSettings
 from services.api.shaping import passes
-from services.api.starts import enter
+from services.api.starts import arrive
 from services.api.temporal_status import TemporalQuery
 from services.api.viewer import Viewer
 
@@ -166,22 +166,22 @@ class Connections:
 
     async def _join(self, viewer: ManyViewer, channel: Channel, cursor: Cursor | None) -> None:
         topic, shaping = channel.topic, viewer.asked.shaping
-        entry = await enter(channel, viewer.asked._replace(cursor=cursor))
-        known = entry.known
+        arrival = await arrive(channel, viewer.asked._replace(cursor=cursor))
+        known = arrival.known
         joined = Joined(
             timestamp=now(),
             topic=topic.name,
-            cursor=str(entry.place),
-            resumed=entry.resumed,
-            stale=entry.stale or None,
+            cursor=str(arrival.place),
+            resumed=arrival.resumed,
+            stale=arrival.stale or None,
         )
         data = encode_data(joined, view=None if known is None else known.view)
-        viewer.say(topic, Message("joined", data, entry.place))
+        viewer.say(topic, Message("joined", data, arrival.place))
         if known is not None and known.latest is not None and passes(shaping, latest_name(topic)):
             viewer.show(topic, Message(latest_name(topic), known.latest, None))
         if passes(shaping, "temporal_status"):
             self._ask_temporal(viewer, topic)
-        await bring(viewer, channel, entry.place)
+        await bring(viewer, channel, arrival.place)
 
     def _ask_temporal(self, viewer: ManyViewer, topic: Topic) -> None:
         """Have Temporal asked about a workflow, one after another."""

@@ -7,7 +7,6 @@ Where only the store can tell (the viewer is ahead of this process, or of anothe
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from redis.exceptions import RedisError
@@ -31,40 +30,6 @@ _NAMED: Final = 10
 """Topics a log line names."""
 
 log = get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """Where a viewer comes in: ``place`` is how far it counts as told, ``known`` the state it is shown.
-
-    ``resumed``: it has been told so much before. ``stale``: Redis is away, and the state is from memory.
-    """
-
-    place: Cursor
-    known: Known | None = None
-    resumed: bool = False
-    stale: bool = False
-
-
-async def enter_with_state(channel: Channel) -> Entry:
-    """Come in with the state as it is.
-
-    Raises:
-        redis.exceptions.RedisError: Redis did not answer, and memory does not go so far.
-        UnreadableViewError: what is stored is no view this build can read.
-    """
-    try:
-        known = await channel.memory.look()
-    except RedisError:
-        known = channel.memory.known
-        if known is None or not _reaches(channel, known.cursor):
-            raise
-        return Entry(known.cursor, known, stale=True)
-    return Entry(known.cursor, known)
-
-
-def _reaches(channel: Channel, cursor: Cursor) -> bool:
-    return cursor.epoch == channel.cursor.epoch and channel.memory.after(cursor.pos) is not None
 
 
 async def bring(viewer: Viewer, channel: Channel, place: Cursor) -> None:

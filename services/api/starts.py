@@ -1,14 +1,30 @@
-"""Where a first connection begins: at the state, or at an event of the feed."""
+"""Where a viewer comes in: at its cursor, at the state, or at an event of the feed."""
 
+from dataclasses import dataclass
 from typing import assert_never
+
+from redis.exceptions import RedisError
 
 from pipai_contracts.cursor import START, Cursor
 from services.api.asked import Asked, FromPosition, FromTime
 from services.api.channel import Channel
-from services.api.joining import Entry, enter_with_state
+from services.api.known import Known
 
 
-async def enter(channel: Channel, asked: Asked) -> Entry:
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Where a viewer comes in: ``place`` is how far it counts as told, ``known`` the state it is shown.
+
+    ``resumed``: it has been told so much before. ``stale``: Redis is away, and the state is from memory.
+    """
+
+    place: Cursor
+    known: Known | None = None
+    resumed: bool = False
+    stale: bool = False
+
+
+async def arrive(channel: Channel, asked: Asked) -> Arrival:
     """Where the viewer comes in; with a cursor it goes on there, whatever else its address says.
 
     A browser comes back to the very address it began with: only the cursor it sends is up to date.
@@ -18,20 +34,41 @@ async def enter(channel: Channel, asked: Asked) -> Entry:
         UnreadableViewError: what is stored is no view this build can read.
     """
     if asked.cursor is not None:
-        return Entry(asked.cursor, resumed=True)
+        return Arrival(asked.cursor, resumed=True)
     match asked.start:
         case "snapshot":
-            return await enter_with_state(channel)
+            return await _at_the_state(channel)
         case "live":
-            return Entry(channel.cursor)
+            return Arrival(channel.cursor)
         case "beginning":
-            return Entry(START)
+            return Arrival(START)
         case FromPosition(pos):
-            return Entry(await _before(channel, pos))
+            return Arrival(await _before(channel, pos))
         case FromTime(milliseconds):
-            return Entry(await _before_time(channel, milliseconds))
+            return Arrival(await _before_time(channel, milliseconds))
         case _:
             assert_never(asked.start)
+
+
+async def _at_the_state(channel: Channel) -> Arrival:
+    """Come in with the state as it is.
+
+    Raises:
+        redis.exceptions.RedisError: Redis did not answer, and memory does not go so far.
+        UnreadableViewError: what is stored is no view this build can read.
+    """
+    try:
+        known = await channel.memory.look()
+    except RedisError:
+        known = channel.memory.known
+        if known is None or not _reaches(channel, known.cursor):
+            raise
+        return Arrival(known.cursor, known, stale=True)
+    return Arrival(known.cursor, known)
+
+
+def _reaches(channel: Channel, cursor: Cursor) -> bool:
+    return cursor.epoch == channel.cursor.epoch and channel.memory.after(cursor.pos) is not None
 
 
 async def _before(channel: Channel, pos: int) -> Cursor:

@@ -11,8 +11,7 @@ from core.runtime.temporal import LazyTemporal
 from pipai_contracts.frames import TemporalAnswer
 from services.api.asked import Asked
 from services.api.channel import Channel
-from services.api.joining import Entry
-from services.api.starts import enter
+from services.api.starts import Arrival, arrive
 from services.api.temporal_status import TemporalQuery
 from tests.api.conftest import Producer, Serve
 from tests.api.stream import Frame, Stream
@@ -40,13 +39,13 @@ async def test_the_answer_never_comes_before_connected(serve: Serve, monkeypatch
     async def answered_at_once(_: TemporalQuery, workflow_id: str) -> TemporalAnswer:
         return TemporalAnswer(timestamp=now(), workflow_id=workflow_id, status="running")
 
-    async def enter_late(channel: Channel, asked: Asked) -> Entry:
+    async def arrive_late(channel: Channel, asked: Asked) -> Arrival:
         for _ in range(10):
             await asyncio.sleep(0)  # the loop's turn: whatever was spawned before has run
-        return await enter(channel, asked)
+        return await arrive(channel, asked)
 
     monkeypatch.setattr(TemporalQuery, "status", answered_at_once)
-    monkeypatch.setattr("services.api.audience.enter", enter_late)
+    monkeypatch.setattr("services.api.audience.arrive", arrive_late)
     async with (
         serve(temporal_address="127.0.0.1:1") as api,
         api.watching("/stream/workflow/w?from=2025-01-01T00:00:00Z") as stream,
