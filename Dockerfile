@@ -28,12 +28,12 @@ RUN --mount=type=cache,target=/var/cache/uv \
     uv venv /opt/pipai \
     && uv pip install --python /opt/pipai/bin/python --no-sources \
         --constraint requirements.lock --build-constraint requirements.lock \
-        ./contracts '.[ingest,projector,api,worker]'
+        ./contracts '.[ingest,projector,api,archiver,worker]'
 
 FROM python:3.13-slim AS services
-# The volume for uploads takes its owner from this directory when it is made.
+# The volumes take their owner from these directories when they are made.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin pipai \
-    && install --directory --owner pipai --group pipai /uploads
+    && install --directory --owner pipai --group pipai /uploads /archive
 COPY --from=build-services /opt/pipai /opt/pipai
 ENV PATH="/opt/pipai/bin:$PATH" PYTHONDONTWRITEBYTECODE=1
 WORKDIR /opt/pipai

@@ -33,11 +33,12 @@ _KINDS: Final[dict[str, list[str]]] = {
     "projector": ["-m", "services.projector"],
     "api": ["-m", "services.api"],
     "ingest": ["-m", "services.ingest"],
+    "archiver": ["-m", "services.archiver"],
 }
 
 
 @contextmanager
-def process(kind: str, redis: Server, block_ms: int, partitions: int) -> Generator[None]:
+def process(kind: str, redis: Server, folder: Path, block_ms: int, partitions: int) -> Generator[None]:
     """A process of this kind, without Temporal."""
     settings = {
         "REDIS_URL": redis.address,
@@ -46,6 +47,8 @@ def process(kind: str, redis: Server, block_ms: int, partitions: int) -> Generat
         "METRICS_PORT": "0",
         "PORT": str(next_free_port(0)),
         "TEMPORAL_ADDRESS": "",
+        "ARCHIVE_URL": (folder / "archive").as_uri(),
+        "ARCHIVE_SPOOL": str(folder / "spool"),
     }
     command = [sys.executable, *_KINDS[kind]]
     running = subprocess.Popen(command, env={**os.environ, **settings}, stderr=subprocess.DEVNULL)
@@ -90,7 +93,7 @@ async def measure(kind: str, block_ms: int, partitions: int, settle: float, seco
     """Commands an hour, by name."""
     with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder)) as redis:
         await publish_some(redis.address, partitions)
-        with process(kind, redis, block_ms, partitions):
+        with process(kind, redis, Path(folder), block_ms, partitions):
             counted = await count_commands(redis.port, settle, seconds)
     return Counter({name: round(count * 3600 / seconds) for name, count in counted.items()})
 

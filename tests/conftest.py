@@ -1,6 +1,7 @@
 """What all tests stand on: a real Redis, a real Temporal, waiting without sleeping, and named left-outs."""
 
 import asyncio
+import gc
 import os
 import secrets
 import shutil
@@ -128,6 +129,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """A check that failed before the tests makes the whole run fail."""
     if checks.FAILED in os.environ.get(checks.SUMMARY, "") and session.exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_unconfigure() -> None:
+    """Have nobody listen to the garbage collector any more, as hypothesis does.
+
+    Otherwise DuckDB finds itself alive at the very end, and complains below the summary.
+    """
+    gc.callbacks.clear()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

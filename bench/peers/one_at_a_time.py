@@ -10,10 +10,11 @@ from faststream.redis import RedisBroker, StreamSub
 from faststream.redis.annotations import RedisStreamMessage
 from redis.asyncio import Redis
 
+from core.log.checkpoint import Checkpoint
 from core.log.dead import DeadLetters
 from core.log.entry import Entry
 from core.log.keys import GROUP, Keys
-from core.views.checkpoints import Checkpoint, Checkpoints
+from core.views.checkpoints import Checkpoints
 from core.views.repair import Repair
 from core.views.store import ViewStore
 from pipai_contracts.record import StreamId

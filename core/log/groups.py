@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, cast
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from core.log.keys import GROUP, Source
+from core.log.keys import OUR_GROUPS, Source
 from pipai_contracts.record import StreamId
 
 _LOOK_EVERY: Final = 5.0
@@ -95,11 +95,8 @@ class ForeignGroups:
             if "no such key" not in str(error):
                 raise
             return []
-        groups = [
-            _Group(row["name"], StreamId.parse(row["last-delivered-id"]))
-            for row in rows
-            if row["name"] != GROUP.encode()
-        ]
+        others = [row for row in rows if row["name"] not in OUR_GROUPS]
+        groups = [_Group(row["name"], StreamId.parse(row["last-delivered-id"])) for row in others]
         return sorted(groups, key=lambda group: group.delivered)[:_MOST_GROUPS]
 
     async def _idle_seconds(self, source: Source, groups: list[_Group], known: dict[bytes, bytes]) -> dict[bytes, int]:

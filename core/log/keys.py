@@ -9,7 +9,7 @@ from hashlib import blake2b
 from typing import Final
 
 from pipai_contracts.events import EventType
-from pipai_contracts.ids import Topic
+from pipai_contracts.ids import Kind, Topic
 
 SOURCES: Final = ("workflow:progress", "analysis:progress", "ai:progress", "notifications")
 """The four source streams, without prefix."""
@@ -22,8 +22,28 @@ _SOURCE_OF: Final[dict[EventType, str]] = {
     "notification": "notifications",
 }
 
+STREAMS_OF: Final[dict[Kind, tuple[str, ...]]] = {
+    "workflow": ("workflow:progress", "ai:progress"),
+    "file": ("analysis:progress",),
+    "user": ("notifications",),
+}
+"""The source streams that have the events of a topic of this kind."""
+
+HEARD_BY: Final[dict[Kind, tuple[str, ...]]] = {
+    "workflow": ("workflow:progress", "ai:progress"),
+    "file": ("analysis:progress",),
+    "user": SOURCES,
+}
+"""The source streams whose events a view of this kind may hear."""
+
 GROUP: Final = "projector"
 """Consumer group of the projectors."""
+
+ARCHIVER_GROUP: Final = "archiver"
+"""Consumer group of the archiver."""
+
+OUR_GROUPS: Final = frozenset({GROUP.encode(), ARCHIVER_GROUP.encode()})
+"""Groups whose needs their checkpoints tell: those of others have to be asked."""
 
 
 def partition_of(topic: Topic, partitions: int) -> int:
@@ -40,6 +60,7 @@ class Source:
 
     key: str
     name: str
+    stream: str
     partition: int
     companion: str
 
@@ -52,6 +73,11 @@ class Source:
     def groups(self) -> str:
         """Hash: consumer group of others → its last delivered id, and since when (s) it stands there."""
         return f"{self.companion}:groups"
+
+    @property
+    def archived(self) -> str:
+        """String: ``<offset> <stream id>`` up to which the archiver has everything; absent without an archive."""
+        return f"{self.companion}:archived"
 
     def owner(self, topic: Topic) -> str:
         """Who owns the topic: the first user it was published with."""
@@ -93,9 +119,9 @@ def _source(prefix: str, partitions: int, source: str, partition: int) -> Source
     """Kept, because every event asks for its own."""
     bare = f"{prefix}:{source}"
     if partitions == 1:
-        return Source(bare, source, 0, f"{{{bare}}}")
+        return Source(bare, source, source, 0, f"{{{bare}}}")
     key = f"{bare}:{{{partition}}}"
-    return Source(key, f"{source}:{partition}", partition, key)
+    return Source(key, f"{source}:{partition}", source, partition, key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +231,11 @@ class Keys:
         return f"{self.prefix}:inbox:{process}"
 
     @property
+    def archiver(self) -> str:
+        """String: id of the archiver at work; others stand by."""
+        return f"{self.prefix}:archiver"
+
+    @property
     def watched(self) -> str:
         """String: until when the watcher has told which Temporal workflows closed."""
         return f"{self.prefix}:watched"
@@ -223,7 +254,7 @@ class Keys:
         """Whether a key may live without a TTL: there are few of these, and each is bounded."""
         allowed = {self.watched, self.layout}
         for source in self.sources():
-            allowed |= {source.key, source.offset, self.dead(source), self.parked(source)}
+            allowed |= {source.key, source.offset, source.archived, self.dead(source), self.parked(source)}
         for partition in range(self.partitions):
             allowed |= {self.changes(partition), self.checkpoint(partition), self.generation(partition)}
             allowed.add(self.history(partition))

@@ -1,5 +1,6 @@
 """What a process has loaded by the time it begins to work."""
 
+import atexit
 import gc
 
 
@@ -11,3 +12,4 @@ def keep_loaded() -> None:
     """
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # libraries in C complain of what they find alive at the very end

@@ -1,27 +1,15 @@
-"""Checkpoints: up to which event of a source every view is committed."""
+"""Checkpoints of the views: up to which event of a source every view is committed."""
 
-import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from redis.asyncio import Redis
 
+from core.log.checkpoint import Checkpoint
 from core.log.keys import Keys, Source
 from core.runtime.lua import load_script
 from core.views.errors import GenerationChangedError, ViewsWentBackError
-from pipai_contracts.record import BEGINNING, StreamId
-
-_FORM: Final = re.compile(rb"\d{1,15} \d{1,15}-\d{1,20}")
-
-
-class Checkpoint(NamedTuple):
-    """Offset and stream id of the last event that is in every view it belongs to."""
-
-    offset: int
-    stream_id: StreamId
-
-
-NOTHING = Checkpoint(0, BEGINNING)
+from pipai_contracts.record import StreamId
 
 
 class Copies(NamedTuple):
@@ -63,7 +51,9 @@ class Checkpoints:
             rows = cast("list[list[bytes | None]]", await pipe.execute())
         found: dict[Source, Copies] = {}
         for source, *copies in zip(sources, *rows, strict=True):
-            checkpoints = sorted((_parse(copy) for copy in copies), key=lambda checkpoint: checkpoint.stream_id)
+            checkpoints = sorted(
+                (Checkpoint.parse(copy) for copy in copies), key=lambda checkpoint: checkpoint.stream_id
+            )
             found[source] = Copies(checkpoints[0], checkpoints[-1])
         return found
 
@@ -81,7 +71,7 @@ class Checkpoints:
                 pipe.hmget(self._keys.checkpoint(partition), [source.name for source in its_own])
             rows = cast("list[list[bytes | None]]", await pipe.execute())
         return {
-            source: _parse(copy)
+            source: Checkpoint.parse(copy)
             for its_own, row in zip(at.values(), rows, strict=True)
             for source, copy in zip(its_own, row, strict=True)
         }
@@ -114,19 +104,5 @@ class Checkpoints:
         for partition in range(self._keys.partitions):
             key = self._keys.checkpoint(partition)
             copy = cast("bytes | None", await cast("Any", self._redis).hget(key, source.name))
-            if _parse(copy).stream_id > beyond:
-                stored = f"{checkpoint.offset} {checkpoint.stream_id}"
-                await cast("Any", self._redis).hset(key, source.name, stored)
-
-
-def is_checkpoint(copy: bytes) -> bool:
-    """Whether a stored copy can be read, here and by the scripts."""
-    return _FORM.fullmatch(copy) is not None
-
-
-def _parse(copy: bytes | None) -> Checkpoint:
-    """The checkpoint; `NOTHING` for one that was broken by hand, because projecting again is safe."""
-    if copy is None or not is_checkpoint(copy):
-        return NOTHING
-    offset, stream_id = copy.split(b" ")
-    return Checkpoint(int(offset), StreamId.parse(stream_id))
+            if Checkpoint.parse(copy).stream_id > beyond:
+                await cast("Any", self._redis).hset(key, source.name, str(checkpoint))

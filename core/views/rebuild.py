@@ -3,30 +3,24 @@
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from pydantic_core import to_jsonable_python
 
-from core.log.keys import SOURCES, Keys, Source, partition_of
+from core.log.keys import HEARD_BY, Keys, Source, partition_of
 from core.views.folds import State, evolve, initial, render
 from core.views.project import FOLD_ERRORS
 from core.views.stored import FeedEntry, Stored
 from pipai_contracts.frames import wire_data
-from pipai_contracts.ids import Kind, Topic
+from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, Record, StreamId
-
-_HEARS: Final[dict[Kind, tuple[str, ...]]] = {
-    "workflow": ("workflow:progress", "ai:progress"),
-    "file": ("analysis:progress",),
-    "user": SOURCES,
-}
 
 
 def heard_sources(keys: Keys, topic: Topic) -> list[Source]:
     """The source stream partitions whose events the topic's view may hear: a user's, all of them."""
     own = partition_of(topic, keys.partitions)
     partitions = range(keys.partitions) if topic.kind == "user" else [own]
-    return [keys.source(source, partition) for partition in partitions for source in _HEARS[topic.kind]]
+    return [keys.source(source, partition) for partition in partitions for source in HEARD_BY[topic.kind]]
 
 
 class Fresh:

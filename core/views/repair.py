@@ -11,11 +11,11 @@ from typing import Any, Final, cast
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from core.log.checkpoint import is_checkpoint
 from core.log.damage import MisfitRemover
 from core.log.keys import Keys, partition_of
 from core.runtime.logs import get_logger
 from core.runtime.lua import load_script
-from core.views.checkpoints import is_checkpoint
 from core.views.refold import Refolder
 from core.views.store import ViewStore
 from pipai_contracts.ids import Topic

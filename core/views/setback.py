@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
+from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.dead import DeadLetters
 from core.log.entry import Entry
 from core.log.keys import Keys, Source
@@ -20,7 +21,7 @@ from core.log.read import entries_of, read_entries
 from core.log.replay import LogReader, topics_named
 from core.runtime.logs import get_logger
 from core.runtime.redis import ask_holder
-from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints, Copies
+from core.views.checkpoints import Checkpoints, Copies
 from core.views.store import ViewStore
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, StreamId

@@ -5,11 +5,12 @@ from typing import Final
 
 from redis.asyncio import Redis
 
+from core.log.checkpoint import Checkpoint
 from core.log.entry import Entry, decode
 from core.log.errors import UndecodableEntryError
 from core.log.keys import Keys, Source
 from core.log.replay import Continuity, LogReader, topics_named
-from core.views.checkpoints import Checkpoint, Checkpoints
+from core.views.checkpoints import Checkpoints
 from core.views.rebuild import Fresh, LogState, heard_sources
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, StreamId

@@ -14,6 +14,7 @@ from core.log.keys import Keys
 from core.log.layout import Layout, load_layout, require_same
 from core.runtime.redis import command_client, safe_address
 from core.runtime.settings import Settings, what_is_wrong
+from services.admin.archive import ARCHIVE
 from services.admin.command import REFUSED, Command, Deployment, RefusedError
 from services.admin.dead import DEAD
 from services.admin.rebuild import REBUILD
@@ -27,6 +28,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     VERIFY,
     REBUILD,
     REPARTITION,
+    ARCHIVE,
 )
 
 

@@ -1,17 +1,19 @@
 """Making the source streams of another layout, under staged names: the same events in the same order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from core.log.archive.checkpoints import ArchiveCheckpoints
+from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.entry import Entry, decode
 from core.log.errors import UndecodableEntryError
-from core.log.keys import GROUP, SOURCES, Keys, Source, partition_of
+from core.log.keys import OUR_GROUPS, SOURCES, Keys, Source, partition_of
 from core.log.replay import Continuity, Logged, LogReader, topics_named
 from core.log.staging import staged
-from core.views.checkpoints import Checkpoint
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, StreamId
 from pipai_contracts.upcast import NewerVersionError
@@ -43,6 +45,7 @@ class _Stream:
     source: Source
     offset: int = 0
     newest: StreamId = BEGINNING
+    archived: Checkpoint = NOTHING
     jump: bool = False
     page: list[tuple[StreamId, dict[bytes, bytes]]] = field(default_factory=list[tuple[StreamId, dict[bytes, bytes]]])
     parked: list[StreamId] = field(default_factory=list[StreamId])
@@ -58,6 +61,7 @@ class LogMover:
         self._progress = progress
         self._log = LogReader(redis, old)
         self._newest_dealt = BEGINNING
+        self._archived: StreamId | None = None
         self.ledger = Ledger()
 
     async def copy(self) -> None:
@@ -75,6 +79,7 @@ class LogMover:
         streams = [_Stream(self._new.source(name, partition)) for partition in range(self._new.partitions)]
         continuity = {source: Continuity() for source in olds}
         self._newest_dealt = BEGINNING
+        self._archived = await self._archived_of(olds)
         async for logged in self._log.read_together(dict.fromkeys(olds)):
             if not continuity[logged.source].follows(logged.entry):
                 _note_hole(streams)
@@ -88,6 +93,17 @@ class LogMover:
             await self._note_groups(source)
         for stream in streams:
             await self._finish(stream, newest)
+            if self._archived is not None:
+                await self._redis.set(staged(stream.source.archived), str(stream.archived))
+
+    async def _archived_of(self, olds: Sequence[Source]) -> StreamId | None:
+        """Up to where all of these are archived; None when none of them is.
+
+        What one of them has beyond is archived once more: readers know an event by stream, id and topic.
+        """
+        known = (await ArchiveCheckpoints(self._redis).load(olds)).values()
+        reached = [NOTHING if checkpoint is None else checkpoint for checkpoint in known]
+        return min(checkpoint.stream_id for checkpoint in reached) if any(known) else None
 
     async def _deal(self, logged: Logged, streams: list[_Stream]) -> None:
         source, entry, parked = logged
@@ -105,6 +121,8 @@ class LogMover:
             stream.jump = False
             fields[b"offset"] = str(stream.offset).encode()
         self._newest_dealt = stream.newest = new_id
+        if self._archived is not None and entry.stream_id <= self._archived:
+            stream.archived = Checkpoint(stream.offset, new_id)
         stream.page.append((new_id, fields))
         if parked:
             stream.parked.append(new_id)
@@ -151,7 +169,7 @@ class LogMover:
             if "no such key" in str(error):
                 return
             raise
-        others = [group["name"].decode() for group in groups if group["name"] != GROUP.encode()]
+        others = [group["name"].decode() for group in groups if group["name"] not in OUR_GROUPS]
         self.ledger.foreign_groups += [f"{group} of {source.key}" for group in others]
 
 

@@ -20,7 +20,7 @@ LOOK_SECONDS: Final = 2.0
 
 
 async def refuse_while_at_work(redis: Redis, keys: Keys) -> None:
-    """Refuse while a projector or an api runs.
+    """Refuse while a projector, an archiver or an api runs.
 
     Raises:
         RefusedError: one does.
@@ -35,6 +35,8 @@ async def refuse_while_at_work(redis: Redis, keys: Keys) -> None:
     apis = [entry for entry in told.values() if time.time() - float(entry.split(b" ")[1]) < _API_SILENT]
     if apis:
         raise RefusedError(f"api processes are at work ({len(apis)}): stop every service, wait 10 s, run this again")
+    if await redis.exists(keys.archiver):
+        raise RefusedError("an archiver is at work: stop every service, wait some seconds, run this again")
 
 
 async def refuse_unprojected(redis: Redis, keys: Keys) -> None:

@@ -6,7 +6,9 @@ from functools import partial
 
 from fastapi import APIRouter
 
+from core.log.history import History
 from core.log.keys import Keys
+from core.log.replay import LogReader
 from core.runtime.http import HttpService
 from core.runtime.redis import blocking_client, command_client
 from core.runtime.temporal import LazyTemporal, temporal_target
@@ -17,6 +19,7 @@ from services.api.demo import demo_routes
 from services.api.events import event_routes
 from services.api.faults import FaultFinder
 from services.api.health import HealthCheck, health_routes
+from services.api.history import history_routes
 from services.api.hub import Hub
 from services.api.inbox import Inbox
 from services.api.many_streams import connection_routes, many_stream_routes
@@ -51,12 +54,16 @@ def build(settings: ApiSettings) -> HttpService:
     open_stream = opener(hub, audience, settings)
     connections = Connections(hub, audience, query, settings, presence.name)
     inbox = Inbox(redis, blocking, keys, connections, presence, block_ms=settings.stream_block_time)
+    archive = settings.open_archive()
+    history = History(LogReader(redis, keys), keys, archive)
 
     @asynccontextmanager
     async def lifespan() -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
             for client in (redis, blocking):
                 stack.push_async_callback(client.aclose)
+            if archive is not None:
+                stack.callback(archive.close)
             for part in (hub, presence, inbox, audience):
                 await stack.enter_async_context(part.running())
             yield
@@ -71,6 +78,7 @@ def build(settings: ApiSettings) -> HttpService:
         connection_routes(inbox),
         view_routes(source),
         event_routes(source, store, hub, audience),
+        history_routes(history),
         demo_routes(),
     )
     ready = partial(_missing, audience, hub)

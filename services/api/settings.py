@@ -4,10 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from core.log.archive.place import ArchiveSettings
 from core.runtime.settings import HttpSettings, MetricsPort
 
 
-class ApiSettings(HttpSettings):
+class ApiSettings(HttpSettings, ArchiveSettings):
     """What only api processes need."""
 
     metrics_port: MetricsPort = 9402

@@ -70,13 +70,13 @@ class Publisher:
         """Make sure that events about a document could be appended now.
 
         Raises:
-            LogUnavailableError: Redis does not answer, or too many events are in no view yet.
+            LogUnavailableError: Redis does not answer, or the backlog is full.
             EvictingRedisError: Redis would throw events away.
             LayoutError: the deployment has another number of partitions, or is being repartitioned.
         """
         await self.check()
         if self._backlog.any_full():
-            raise FullBacklogError("too many events are in no view yet")
+            raise FullBacklogError
 
     async def close(self) -> None:
         """End what is under way."""
@@ -170,7 +170,7 @@ class Publisher:
         """Send the event on its way, if there is room for it."""
         source = self._appender.source_of(event)
         if self._backlog.is_full(source):
-            return FullBacklogError("too many events are in no view yet")
+            return FullBacklogError()
         try:
             return self._pipeline.append(source, event)
         except FullPipelineError as error:

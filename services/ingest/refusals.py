@@ -131,8 +131,9 @@ def unavailable(error: LogUnavailableError) -> ProblemError:
             return ProblemError(
                 503,
                 "backlog",
-                "The views are too far behind",
-                "More events than STREAM_BACKLOG_LIMIT are in no view yet; projectors are down or too few. Try again.",
+                "Views or archive are too far behind",
+                "More events than STREAM_BACKLOG_LIMIT are in no view, or not archived yet: projectors or the archiver "
+                "are down or too slow. Try again.",
                 headers={"Retry-After": "1"},
             )
         case DamagedLogError():

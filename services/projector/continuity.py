@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
+from core.log.checkpoint import Checkpoint
 from core.log.entry import Entry
-from core.views.checkpoints import Checkpoint
 
 _PORTION_BYTES: Final = 4 * 1024 * 1024
 """About how much data is folded at once."""

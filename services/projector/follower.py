@@ -8,12 +8,13 @@ from typing import Any, cast
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.entry import Entry
 from core.log.keys import Keys, Source
 from core.log.read import entries_of, read_entries
 from core.runtime.logs import get_logger
 from core.runtime.redis import ask_holder
-from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints
+from core.views.checkpoints import Checkpoints
 from core.views.errors import GenerationChangedError, LostBaseError, RepairNeededError, ViewsWentBackError
 from core.views.setback import Setbacks, stands_at
 from pipai_contracts.record import StreamId

@@ -8,13 +8,15 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from core.log.archive.checkpoints import ArchiveCheckpoints
+from core.log.checkpoint import Checkpoint
 from core.log.groups import ForeignGroups
 from core.log.keys import Keys, Source
 from core.log.trim import Trimmed, Trimmer
 from core.runtime.logs import get_logger
-from core.views.checkpoints import Checkpoint, Checkpoints
+from core.views.checkpoints import Checkpoints
 from core.views.feeds import bound_changes
-from pipai_contracts.record import StreamId
+from pipai_contracts.record import BEGINNING, StreamId
 from services.projector import metrics
 from services.projector.settings import ProjectorSettings
 
@@ -42,6 +44,7 @@ class Retention:
         self._redis = redis
         self._keys = keys
         self._checkpoints = Checkpoints(redis, keys)
+        self._archived = ArchiveCheckpoints(redis)
         groups = ForeignGroups(redis, idle_limit=settings.group_idle_limit)
         self._trimmer = Trimmer(redis, groups, max_entries=settings.stream_max_entries, held_limit=HELD_LIMIT)
         self._max_entries = settings.stream_max_entries
@@ -69,9 +72,9 @@ class Retention:
         self._trimmed_at[source] = checkpoint.offset
         below = self._remembered(source, checkpoint)
         try:
-            stored = await self._checkpoints.load(source)
-            if below is None or not await self._trimmer.trim_below(source, min(below.stream_id, stored.stream_id)):
-                await self._trim(source, [checkpoint.stream_id, stored.stream_id])
+            required = await self._required(source)
+            if below is None or not await self._trimmer.trim_below(source, min(below.stream_id, *required)):
+                await self._trim(source, [checkpoint.stream_id, *required])
         except ResponseError as error:
             self._tell_failure(source, error)
 
@@ -105,12 +108,19 @@ class Retention:
 
     async def _bring_down(self, source: Source) -> bool:
         """Trim again and again, though not for ever; whether nothing is over the length."""
-        checkpoint = await self._checkpoints.load(source)
+        required = await self._required(source)
+        if BEGINNING in required[1:]:  # the archive was switched on a moment ago, and lets nothing go yet
+            return False
         for _ in range(_ROUNDS):
-            trimmed = await self._trim(source, [checkpoint.stream_id])
+            trimmed = await self._trim(source, required)
             if not trimmed.gone or not trimmed.left:
                 return not trimmed.left
         return False
+
+    async def _required(self, source: Source) -> list[StreamId]:
+        """How far those are who must have an entry before it goes: every view, and the archive where there is one."""
+        archived = (await self._archived.load([source]))[source]
+        return [one.stream_id for one in (await self._checkpoints.load(source), archived) if one is not None]
 
     async def _trim(self, source: Source, required: Sequence[StreamId]) -> Trimmed:
         trimmed = await self._trimmer.trim(source, required)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Final
 from urllib.error import URLError
 
+from core.log.archive.place import OFF
 from core.runtime.redis import safe_address
 from core.runtime.settings import Settings
 from core.runtime.temporal import temporal_target
 from services.api.settings import ApiSettings
+from services.archiver.settings import ArchiverSettings
 from services.projector.settings import ProjectorSettings
 from services.standalone.child import Service
 from services.standalone.embedded import (
@@ -28,9 +30,10 @@ from services.standalone.settings import StandaloneSettings
 from services.worker.settings import WorkerSettings
 
 DOCUMENTED_METRICS: Final = tuple(
-    settings.model_fields["metrics_port"].default for settings in (ApiSettings, WorkerSettings, ProjectorSettings)
+    settings.model_fields["metrics_port"].default
+    for settings in (ApiSettings, WorkerSettings, ArchiverSettings, ProjectorSettings)
 )
-"""Where web, worker and projector have their metrics unless METRICS_PORT says otherwise."""
+"""Where web, worker, archiver and projector have their metrics unless METRICS_PORT says otherwise."""
 
 _DRAIN_SECONDS: Final = "1"
 """Unless DRAIN_SECONDS says otherwise: who pressed Ctrl-C waits."""
@@ -60,6 +63,7 @@ class Ports:
     web: int
     web_metrics: int
     worker_metrics: int
+    archiver_metrics: int
     projector_metrics: tuple[int, ...]
 
 
@@ -107,20 +111,21 @@ def external_redis(settings: Settings) -> str | None:
 def choose_ports(settings: StandaloneSettings, projectors: int = 1) -> Ports:
     """The ports of web and metrics, free at this moment.
 
-    METRICS_PORT moves the three metrics ports to itself and the two after it; 0 takes any free ones. Further projectors
-    have theirs on the next free ports after the first one's.
+    METRICS_PORT moves the four metrics ports to itself and the three after it; 0 takes any free ones. Further
+    projectors have theirs on the next free ports after the first one's.
 
     Raises:
         BusyPortError: one of them is taken.
     """
     first = settings.metrics_port
-    moved = (first, first + 1, first + 2) if first else (0, 0, 0)
+    moved = (first, first + 1, first + 2, first + 3) if first else (0, 0, 0, 0)
     wanted = DOCUMENTED_METRICS if first is None else moved
     return Ports(
         _free(settings.port, "PORT", "pages and API"),
         _free(wanted[0], "METRICS_PORT", "metrics of pages and API"),
         _free(wanted[1], "METRICS_PORT", "metrics of the worker"),
-        _projector_ports(_free(wanted[2], "METRICS_PORT", "metrics of the projector"), projectors),
+        _free(wanted[2], "METRICS_PORT", "metrics of the archiver"),
+        _projector_ports(_free(wanted[3], "METRICS_PORT", "metrics of the projector"), projectors),
     )
 
 
@@ -177,6 +182,8 @@ def _own_services(
         return _python(name if number == 1 else f"{name}-{number}", ["-m", f"services.{name}"], port, shared)
 
     services = [module("projector", port, number) for number, port in enumerate(ports.projector_metrics, start=1)]
+    if settings.archive_url != OFF:
+        services.append(module("archiver", ports.archiver_metrics))
     if with_worker:
         services.append(module("worker", ports.worker_metrics))
     base = f"http://{_url_host(settings.host)}:{ports.web}"

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from core.log.archive.place import ArchiveUrl
 from core.runtime.settings import Settings
 
 
@@ -21,12 +22,14 @@ class StandaloneSettings(Settings):
     metrics_port: Annotated[
         int | None,
         Field(
-            description="Moves the ports of /metrics, which are 9402 (web), 9403 (worker) and 9410 (projector), to "
-            "this one and the two after it; 0 takes any free ones. Further projectors take the next free ports.",
+            description="Moves the ports of /metrics, which are 9402 (web), 9403 (worker), 9404 (archiver) and 9410 "
+            "(projector), to this one and the three after it; 0 takes any free ones. Further projectors take the next "
+            "free ports.",
             ge=0,
-            le=65533,
+            le=65532,
         ),
     ] = None
+    archive_url: ArchiveUrl = ""
     redis_port: Annotated[
         int, Field(description="Port of the Redis started here, or the next free one.", ge=0, le=65535)
     ] = 6379

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from core.runtime.settings import Settings
 from services.api.settings import ApiSettings
+from services.archiver.settings import ArchiverSettings
 from services.ingest.settings import IngestSettings
 from services.projector.settings import ProjectorSettings
 from services.standalone.settings import StandaloneSettings
@@ -22,6 +23,7 @@ CLASSES: Final[dict[str, type[Settings]]] = {
     "ingest": IngestSettings,
     "projector": ProjectorSettings,
     "api": ApiSettings,
+    "archiver": ArchiverSettings,
     "worker": WorkerSettings,
 }
 """The shared settings, then each service's own class."""

@@ -3,8 +3,9 @@
 import pytest
 from redis.asyncio import Redis
 
+from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.keys import Keys
-from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints, Known
+from core.views.checkpoints import Checkpoints, Known
 from core.views.errors import GenerationChangedError, ViewsWentBackError
 from pipai_contracts.record import StreamId
 

@@ -7,9 +7,10 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
+from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.keys import Keys
 from core.views import project
-from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints
+from core.views.checkpoints import Checkpoints
 from core.views.errors import GenerationChangedError, ViewsWentBackError
 from core.views.folds import State, evolve
 from core.views.project import fold_batch, topics_in

@@ -31,6 +31,11 @@ WITHOUT_ALERT = {
     "pipai_dead_letters": "their age and their growth have alerts",
     "pipai_append_seconds": "slow appends show as refusals",
     "pipai_projection_seconds": "slow folding shows as lag",
+    "pipai_archived_entries_total": "work that is done",
+    "pipai_archive_segments_total": "work that is done",
+    "pipai_archive_written_bytes_total": "work that is done",
+    "pipai_archive_compacted_segments_total": "work that is done",
+    "pipai_archive_waiting_events": "what waits too long fails, or is refused, which have alerts",
     "pipai_document_step_seconds": "how long a document takes depends on the document",
 }
 

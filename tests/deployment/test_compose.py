@@ -9,6 +9,7 @@ import pytest
 
 from core.runtime.settings import Settings
 from services.api.settings import ApiSettings
+from services.archiver.settings import ArchiverSettings
 from services.ingest.form import OVERHEAD_BYTES
 from services.ingest.settings import IngestSettings
 from services.projector.settings import ProjectorSettings
@@ -22,6 +23,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "ingest": IngestSettings,
     "api": ApiSettings,
     "projector": ProjectorSettings,
+    "archiver": ArchiverSettings,
     "worker": WorkerSettings,
 }
 
@@ -54,8 +56,8 @@ def test_the_services_and_their_commands_are_those_of_run_up(tmp_path: Path) -> 
 
 def test_the_metrics_ports_are_those_of_run_up() -> None:
     ports = {name: int(environment(service)["METRICS_PORT"]) for name, service in own_services().items()}
-    web, worker, projector = DOCUMENTED_METRICS
-    assert ports == {"ingest": 9401, "api": web, "worker": worker, "projector": projector}
+    web, worker, archiver, projector = DOCUMENTED_METRICS
+    assert ports == {"ingest": 9401, "api": web, "worker": worker, "archiver": archiver, "projector": projector}
 
 
 def test_prometheus_scrapes_the_metrics_port_of_every_service() -> None:

@@ -9,8 +9,9 @@ import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
+from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.keys import Keys, Source
-from core.views.checkpoints import NOTHING, Checkpoint, Checkpoints
+from core.views.checkpoints import Checkpoints
 from pipai_contracts.record import StreamId
 from services.ingest.backlog import _REST, Backlog  # pyright: ignore[reportPrivateUsage]
 from tests.conftest import wait_until

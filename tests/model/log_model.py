@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final, Literal, NamedTuple
 
+from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.keys import Keys
-from core.views.checkpoints import NOTHING, Checkpoint, Known
+from core.views.checkpoints import Known
 from core.views.stored import FeedEntry, Stored, Update, epoch_of, unheard_of
 from pipai_contracts.envelope import Envelope, encode_data
 from pipai_contracts.ids import Topic

@@ -7,7 +7,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from core.views.checkpoints import NOTHING, Checkpoint, Known
+from core.log.checkpoint import NOTHING, Checkpoint
+from core.views.checkpoints import Known
 from core.views.project import fold_batch, topics_in
 from core.views.stored import Stored, Update
 from pipai_contracts.ids import Topic

@@ -70,12 +70,12 @@ class Deployment:
     appender: Appender
     store: ViewStore
     checkpoints: Checkpoints
-    _told: int = 0
+    told: int = 0
 
     async def publish(self, *told: Told) -> list[Published]:
         """Append the events, each with an id of its own."""
-        envelopes = [one.envelope(f"e{self._told + number}") for number, one in enumerate(told)]
-        self._told += len(told)
+        envelopes = [one.envelope(f"e{self.told + number}") for number, one in enumerate(told)]
+        self.told += len(told)
         return await self.appender.append(envelopes)
 
     @asynccontextmanager

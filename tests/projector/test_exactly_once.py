@@ -6,8 +6,9 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from core.log.checkpoint import Checkpoint
 from core.log.keys import Source
-from core.views.checkpoints import Checkpoint, Checkpoints
+from core.views.checkpoints import Checkpoints
 from tests.conftest import wait_until
 from tests.core.telling import analysis, step
 from tests.projector.conftest import Deployment, counted

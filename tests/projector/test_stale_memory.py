@@ -5,8 +5,9 @@ from typing import Any, cast
 
 import pytest
 
+from core.log.checkpoint import Checkpoint
 from core.log.keys import Source
-from core.views.checkpoints import Checkpoint, Checkpoints
+from core.views.checkpoints import Checkpoints
 from core.views.errors import CommitError
 from pipai_contracts.ids import Topic
 from services.projector import follower as following

@@ -84,7 +84,7 @@ def test_everything_is_told_where_redis_and_temporal_are(monkeypatch: pytest.Mon
     made = make_plan(settings_of(monkeypatch, {}), tmp_path)
     servers = {service.name: service for service in made.stages[0]}
     assert list(servers) == ["redis", "temporal"]
-    assert names(made) == ["projector", "worker", "web"]
+    assert names(made) == ["projector", "archiver", "worker", "web"]
     for service in made.stages[1]:
         assert service.environment["REDIS_URL"] == servers["redis"].address
         assert service.environment["TEMPORAL_ADDRESS"] == servers["temporal"].address
@@ -106,8 +106,13 @@ def test_without_a_temporal_program_the_rest_runs(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(plan, "temporal_server", nothing)
     made = make_plan(settings_of(monkeypatch, {}), tmp_path)
-    assert names(made) == ["projector", "web"]
+    assert names(made) == ["projector", "archiver", "web"]
     assert dict(made.table)["temporal"].startswith("not configured")
+
+
+def test_without_an_archive_there_is_no_archiver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = make_plan(settings_of(monkeypatch, {"ARCHIVE_URL": "off"}), tmp_path)
+    assert names(made) == ["projector", "worker", "web"]
 
 
 @pytest.mark.parametrize("variable", ["PORT", "METRICS_PORT"])
@@ -125,14 +130,15 @@ def test_the_metrics_ports_are_the_documented_ones_by_default(monkeypatch: pytes
     monkeypatch.setattr(plan, "port_is_free", always_free)
     monkeypatch.delenv("METRICS_PORT")
     ports = choose_ports(StandaloneSettings())
-    assert (ports.web_metrics, ports.worker_metrics, ports.projector_metrics) == (9402, 9403, (9410,))
+    assert (ports.web_metrics, ports.worker_metrics, ports.archiver_metrics) == (9402, 9403, 9404)
+    assert ports.projector_metrics == (9410,)
 
 
 def test_several_projectors_have_a_name_and_a_metrics_port_each(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     made = make_plan(settings_of(monkeypatch, {"STREAM_PARTITIONS": "2"}), tmp_path, projectors=4)
-    assert names(made) == ["projector", "projector-2", "projector-3", "projector-4", "worker", "web"]
+    assert names(made) == ["projector", "projector-2", "projector-3", "projector-4", "archiver", "worker", "web"]
     projectors = made.stages[1][:4]
     assert len({service.environment["METRICS_PORT"] for service in projectors}) == 4
     assert len({tuple(service.command) for service in projectors}) == 1

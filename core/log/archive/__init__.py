@@ -1,0 +1,1 @@
+"""The log beyond what Redis keeps: every event, in Parquet segments."""

@@ -1,0 +1,141 @@
+"""The archive, read: segments of the store, and those that still wait on this disk."""
+
+import asyncio
+import heapq
+import time
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from core.log.archive.parquet import Parquet, SegmentFileError
+from core.log.archive.rows import Row
+from core.log.archive.segment import Segment, stream_of
+from core.log.archive.spool import Spool
+from core.log.archive.store import SegmentStore
+from core.log.archive.wanted import Place, Wanted
+from pipai_contracts.record import StreamId
+
+_FIRST: Final = 16
+_MOST: Final = 256
+"""Segments that are searched together: few at first, because the first page of all events is in the oldest."""
+
+_PATIENCE: Final = 20.0
+"""Seconds a search may take."""
+
+_AT_ONCE: Final = 4
+"""Questions that are answered at a time: each takes a thread, and its share of the memory for all."""
+
+_TRIES: Final = 3
+"""Segments move and are brought together while they are read: then it is asked anew which there are."""
+
+
+class SlowSearchError(Exception):
+    """The archive has too much to look through for that question."""
+
+
+class Archive:
+    """Every entry that was archived, each once.
+
+    Its methods raise `core.log.archive.store.StoreAwayError` when the store does not answer, and
+    `core.log.archive.parquet.SegmentFileError` when a segment cannot be read.
+    """
+
+    def __init__(self, store: SegmentStore, spool: Spool, parquet: Parquet) -> None:
+        self._store = store
+        self._spool = spool
+        self._parquet = parquet
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        self._parquet.close()
+
+    async def read(self, source: str, *, after: StreamId, upto: StreamId) -> AsyncGenerator[list[Row]]:
+        """A source's entries after ``after`` up to ``upto``, oldest first, some thousand at a time."""
+        failed = 0
+        while True:
+            found = [segment for segment in await self._segments([stream_of(source)]) if segment.source == source]
+            groups = overlapping(segment for segment in found if segment.last > after and segment.first <= upto)
+            try:
+                for group in groups:
+                    files = await self._files(group)
+                    pages = self._parquet.read(files, after=after, upto=upto)
+                    while (rows := await asyncio.to_thread(next, pages, None)) is not None:
+                        yield rows
+                        after, failed = rows[-1].stream_id, 0
+            except SegmentFileError:
+                failed += 1
+                if failed == _TRIES:
+                    raise
+            else:
+                return
+
+    async def find(self, wanted: Wanted, *, after: Place | None, limit: int) -> list[Row]:
+        """The first ``limit`` wanted entries beyond a place, in the order of their places.
+
+        Raises:
+            SlowSearchError: that takes too long.
+        """
+        for last_try in (False, False, True):
+            segments = [one for one in await self._segments(wanted.streams) if _may_have(one, wanted, after)]
+            try:
+                return await self._find_in(segments, wanted, after, limit)
+            except SegmentFileError:
+                if last_try:
+                    raise
+        raise AssertionError
+
+    async def _find_in(self, segments: Iterable[Segment], wanted: Wanted, after: Place | None, limit: int) -> list[Row]:
+        """As `find`: the oldest segments first, more and more of them at once, until nothing older can come."""
+        ordered = sorted(segments, key=lambda segment: segment.first)
+        found: dict[Place, Row] = {}
+        began, start, count = time.monotonic(), 0, _FIRST
+        while start < len(ordered):
+            files = await self._files(ordered[start : start + count])
+            async with self._turns:
+                rows = await asyncio.to_thread(self._parquet.find, files, wanted, after=after, limit=limit)
+            found |= {row.place: row for row in rows}
+            start, count = start + count, min(2 * count, _MOST)
+            if len(found) >= limit and start < len(ordered):
+                found = {place: found[place] for place in heapq.nsmallest(limit, found)}
+                if max(found).stream_id < ordered[start].first:
+                    break
+            if time.monotonic() - began > _PATIENCE:
+                raise SlowSearchError
+        return [found[place] for place in heapq.nsmallest(limit, found)]
+
+    async def _segments(self, streams: Sequence[str]) -> list[Segment]:
+        """Those of the disk first: while one moves it is in both lists, or in the second."""
+        waiting = await asyncio.to_thread(self._spool.segments)
+        stored = [segment for stream in streams for segment in await self._store.segments(stream)]
+        return list({*(segment for segment in waiting if stream_of(segment.source) in streams), *stored})
+
+    async def _files(self, segments: Sequence[Segment]) -> list[Path]:
+        """Where they can be read on this machine."""
+        files: list[Path] = []
+        for segment in segments:
+            waiting = self._spool.place_of(segment)
+            files.append(waiting if waiting.exists() else await self._store.file_of(segment))
+        return files
+
+
+def overlapping(segments: Iterable[Segment]) -> list[list[Segment]]:
+    """The segments of a source, oldest first, those together whose stretches overlap."""
+    groups: list[list[Segment]] = []
+    end: StreamId | None = None
+    for segment in sorted(segments, key=lambda one: one.first):
+        if end is None or segment.first > end:
+            groups.append([])
+        groups[-1].append(segment)
+        end = segment.last if end is None else max(end, segment.last)
+    return groups
+
+
+def _may_have(segment: Segment, wanted: Wanted, after: Place | None) -> bool:
+    """Whether its stretch says that it may have some of the wanted."""
+    first, last = segment.first.milliseconds, segment.last.milliseconds
+    return (
+        (wanted.since is None or last >= wanted.since)
+        and (wanted.until is None or first < wanted.until)
+        and (after is None or segment.last >= after.stream_id)
+    )

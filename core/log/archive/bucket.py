@@ -1,0 +1,100 @@
+"""Segments in a bucket, copied to this disk to be read."""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import ObjectStore
+
+from core.log.archive.segment import SUFFIX, Segment, stream_folder
+from core.log.archive.store import StoreAwayError
+
+MOST_BYTES: Final = 4 * 1024 * 1024 * 1024
+
+
+class BucketStore:
+    """A store that is a bucket. Copies of the segments that were read last stay in ``copies``, up to ``most`` bytes."""
+
+    def __init__(self, bucket: ObjectStore, copies: Path, *, most: int = MOST_BYTES) -> None:
+        self._bucket = bucket
+        self._copies = copies
+        self._most = most
+        self._turn = asyncio.Lock()
+
+    async def segments(self, stream: str) -> dict[Segment, int]:
+        """What is there of one source stream, each with its bytes."""
+        found: dict[Segment, int] = {}
+        try:
+            async for batch in obstore.list(self._bucket, stream_folder(stream)):
+                parsed = {Segment.parse(one["path"]): one["size"] for one in batch}
+                found |= {segment: size for segment, size in parsed.items() if segment is not None}
+        except (BaseError, OSError) as error:
+            raise StoreAwayError(f"segments cannot be listed: {error}") from error
+        return found
+
+    async def take(self, file: Path, segment: Segment) -> None:
+        """Upload a file, and remove it here."""
+        try:
+            await obstore.put_async(self._bucket, segment.path, file)
+            await asyncio.to_thread(file.unlink)
+        except (BaseError, OSError) as error:
+            raise StoreAwayError(f"{segment.path} cannot be uploaded: {error}") from error
+
+    async def file_of(self, segment: Segment) -> Path:
+        """The segment's copy, made now unless it is there."""
+        target = self._copies / segment.path
+        async with self._turn:
+            if await asyncio.to_thread(_use, target):
+                return target
+            try:
+                await self._copy(segment, target)
+            except FileNotFoundError:  # brought together with others: who reads will notice, and ask anew
+                return target
+            except (BaseError, OSError) as error:
+                raise StoreAwayError(f"{segment.path} cannot be read: {error}") from error
+            await asyncio.to_thread(self._drop_oldest)
+        return target
+
+    async def delete(self, segments: Iterable[Segment]) -> None:
+        """Remove segments."""
+        for segment in segments:
+            try:
+                await obstore.delete_async(self._bucket, segment.path)
+            except FileNotFoundError:
+                continue
+            except (BaseError, OSError) as error:
+                raise StoreAwayError(f"{segment.path} cannot be deleted: {error}") from error
+
+    async def _copy(self, segment: Segment, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(f"#{target.name}")
+        try:
+            found = await obstore.get_async(self._bucket, segment.path)
+            with unfinished.open("wb") as file:
+                async for piece in found.stream():
+                    file.write(piece)
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def _drop_oldest(self) -> None:
+        files = sorted(
+            ((file.stat(), file) for file in self._copies.rglob(f"*{SUFFIX}")), key=lambda one: one[0].st_mtime
+        )
+        size = sum(about.st_size for about, _ in files)
+        for about, file in files:
+            if size <= self._most:
+                return
+            file.unlink(missing_ok=True)
+            size -= about.st_size
+
+
+def _use(copy: Path) -> bool:
+    """Whether there is this copy, which counts as the one used last from now on."""
+    if not copy.exists():
+        return False
+    copy.touch()
+    return True

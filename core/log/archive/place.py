@@ -1,0 +1,75 @@
+"""Where a deployment's archive is: what its settings say, and the things they name."""
+
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Annotated, Final
+from urllib.parse import unquote, urlsplit
+
+from obstore.store import from_url
+from pydantic import Field
+
+from core.log.archive.archive import Archive
+from core.log.archive.bucket import BucketStore
+from core.log.archive.folder import FolderStore
+from core.log.archive.parquet import Parquet
+from core.log.archive.spool import Spool
+from core.log.archive.store import SegmentStore
+from core.runtime.settings import Settings
+
+OFF: Final = "off"
+
+ArchiveUrl = Annotated[
+    str,
+    Field(
+        description="Where every event is archived: file:///directory, s3://bucket/prefix, gs:// or az://; in a folder "
+        "called KEY_PREFIX. Empty means .pipai/archive below the current directory; off means that there is no archive."
+    ),
+]
+"""The setting ``ARCHIVE_URL``, the same for every service that writes or reads the archive."""
+
+
+class ArchiveSettings(Settings):
+    """What everybody needs who writes or reads the archive."""
+
+    archive_url: ArchiveUrl = ""
+    archive_spool: Annotated[
+        str,
+        Field(
+            description="Directory on the archiver's disk where segments wait for the archive; who serves history "
+            "reads it too, if it is on the same machine. Empty means .pipai/archive-spool below the current directory."
+        ),
+    ] = ""
+
+    def open_archive(self) -> Archive | None:
+        """The archive to read; None where there is none.
+
+        Raises:
+            ValueError: the URL names no store that is known.
+        """
+        if self.archive_url == OFF:
+            return None
+        return Archive(self.open_store(), self.open_spool(), Parquet(_own_folder() / "sorting"))
+
+    def open_store(self) -> SegmentStore:
+        """Where segments are kept for good.
+
+        Raises:
+            ValueError: the URL names no store that is known.
+        """
+        parts = urlsplit(self.archive_url or (Path.cwd() / ".pipai" / "archive").as_uri())
+        if parts.scheme == "file":
+            return FolderStore(Path(unquote(parts.path)) / self.key_prefix)
+        try:
+            bucket = from_url(f"{self.archive_url.rstrip('/')}/{self.key_prefix}")
+        except Exception as error:
+            raise ValueError(f"ARCHIVE_URL {parts.scheme}://… names no store: {error}") from error
+        return BucketStore(bucket, _own_folder() / "copies" / self.key_prefix)
+
+    def open_spool(self) -> Spool:
+        """Where they wait."""
+        return Spool(Path(self.archive_spool or ".pipai/archive-spool").absolute() / self.key_prefix)
+
+
+def _own_folder() -> Path:
+    """For what may be gone at any time."""
+    return Path(gettempdir()) / "pipai-history"

@@ -1,0 +1,156 @@
+"""Stream entries as rows of a segment, and back: what is read is to the byte what was written."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+from core.log.archive.wanted import Place
+from core.log.entry import Entry
+from core.log.replay import Logged
+from pipai_contracts.record import StreamId
+from pipai_contracts.times import format_millis, normalize_time
+
+COLUMNS: Final = {
+    "stream_ms": "UBIGINT",
+    "stream_seq": "UBIGINT",
+    "offset": "BIGINT",
+    "event_id": "VARCHAR",
+    "type": "VARCHAR",
+    "v": "INTEGER",
+    "tenant": "VARCHAR",
+    "topic": "VARCHAR",
+    "user_id": "VARCHAR",
+    "run_id": "VARCHAR",
+    "time": "TIMESTAMP_MS",
+    "data": "VARCHAR",
+    "extra": "VARCHAR",
+    "parked": "BOOLEAN",
+}
+"""Columns of a segment with their types; the stream is in the name of its folder. ``extra`` has further fields of the
+entry, and of one that is not as append writes it all of them, as JSON pairs with a character for each byte; ``v`` is
+null then. ``parked``: it was among the dead letters when it was archived, so it is in no view."""
+
+_FIELDS: Final = (b"id", b"type", b"v", b"tenant", b"topic", b"offset", b"user", b"run", b"time", b"data")
+"""Fields of an entry as append writes it, in its order."""
+
+_NUMBERS: Final = re.compile(r"[1-9]\d{0,8} [1-9]\d{0,14}", re.ASCII)
+"""Version and offset as append writes them."""
+
+
+class Row(NamedTuple):
+    """One entry, column by column. ``stream`` is its source stream; ``time`` is in milliseconds since 1970."""
+
+    stream: str
+    stream_ms: int
+    stream_seq: int
+    offset: int
+    event_id: str | None
+    type: str | None
+    v: int | None
+    tenant: str | None
+    topic: str | None
+    user_id: str | None
+    run_id: str | None
+    time: int | None
+    data: str | None
+    extra: str | None
+    parked: bool
+
+    @property
+    def stream_id(self) -> StreamId:
+        """Where it stood in the log."""
+        return StreamId(self.stream_ms, self.stream_seq)
+
+    @property
+    def place(self) -> Place:
+        """Where it stands among the entries of all streams."""
+        return Place(self.stream_id, self.stream, self.topic or "")
+
+
+def row_of(logged: Logged) -> Row:
+    """An entry of the log as a row."""
+    try:
+        row = _row_of_event(logged)
+    except ValueError:
+        row = None
+    return _row_of_anything(logged) if row is None else row
+
+
+def _row_of_event(logged: Logged) -> Row | None:
+    """The row of an entry as append writes it, which the row says to the byte; None for any other.
+
+    Raises:
+        ValueError: it is another, too.
+    """
+    stream, entry = logged.source.stream, logged.entry
+    fields = entry.fields
+    if tuple(fields)[: len(_FIELDS)] != _FIELDS:
+        return None
+    event_id, kind, version, tenant, topic, offset, user, run, time, data, *_ = map(bytes.decode, fields.values())
+    if not _NUMBERS.fullmatch(f"{version} {offset}") or time != normalize_time(time):
+        return None
+    extra = None
+    if len(fields) > len(_FIELDS):
+        extra = _pairs(dict(islice(fields.items(), len(_FIELDS), None)))
+    milliseconds = round(datetime.fromisoformat(time).timestamp() * 1000)
+    return Row(
+        stream, *entry.stream_id, int(offset), event_id, kind, int(version), tenant, topic, user or None, run or None,
+        milliseconds, data, extra, logged.parked,
+    )  # fmt: skip
+
+
+def _row_of_anything(logged: Logged) -> Row:
+    entry = logged.entry
+    tenant, topic, kind = (
+        entry.fields.get(name, b"").decode(errors="replace") or None for name in (b"tenant", b"topic", b"type")
+    )
+    return Row(
+        logged.source.stream, *entry.stream_id, entry.offset, None, kind, None, tenant, topic, None, None, None, None,
+        _pairs(entry.fields), logged.parked,
+    )  # fmt: skip
+
+
+def entry_of(row: Row) -> Entry:
+    """The entry again."""
+    return Entry(row.stream_id, fields_of(row))
+
+
+def fields_of(row: Row) -> dict[bytes, bytes]:
+    """The fields of the row's entry."""
+    extra = {_bytes(name): _bytes(value) for name, value in json.loads(row.extra)} if row.extra is not None else {}
+    if row.v is None:
+        return extra
+    values = (
+        row.event_id or "",
+        row.type or "",
+        str(row.v),
+        row.tenant or "",
+        row.topic or "",
+        str(row.offset),
+        row.user_id or "",
+        row.run_id or "",
+        format_millis(row.time or 0),
+        row.data or "",
+    )
+    return {**{name: value.encode() for name, value in zip(_FIELDS, values, strict=True)}, **extra}
+
+
+def columns_of(stretch: Iterable[Logged]) -> list[list[Any]]:
+    """Entries, at least one, as a list for each of `COLUMNS`."""
+    return [list(values) for values in zip(*(row_of(logged)[1:] for logged in stretch), strict=True)]
+
+
+def row_read(values: Sequence[Any]) -> Row:
+    """A row as a query returned it: the stream, then the columns in the order of `COLUMNS`."""
+    return Row(*values)
+
+
+def _pairs(fields: Mapping[bytes, bytes]) -> str:
+    return json.dumps([[name.decode("latin-1"), value.decode("latin-1")] for name, value in fields.items()])
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("latin-1")

@@ -1,0 +1,88 @@
+"""All of the log: what Redis still has of it, and what is in the archive."""
+
+import heapq
+from collections.abc import AsyncGenerator
+
+from core.log.archive.archive import Archive
+from core.log.archive.rows import Row, entry_of, row_of
+from core.log.archive.segment import LAST
+from core.log.archive.wanted import Place, Wanted
+from core.log.keys import Keys, Source
+from core.log.replay import Continuity, Logged, LogReader
+from pipai_contracts.record import BEGINNING, StreamId
+
+
+class History:
+    """Reads every event of one deployment, wherever it is.
+
+    Ids say what comes after what, offsets that nothing is missing: where the log has a hole, the archive is asked. So
+    it makes no difference how far the archiver is, nor that it moves on and the log is trimmed meanwhile. Without an
+    archive it is what the log still has.
+
+    Every method raises `redis.exceptions.RedisError` when Redis does not answer, and what `Archive` raises.
+    """
+
+    def __init__(self, log: LogReader, keys: Keys, archive: Archive | None) -> None:
+        self._log = log
+        self._keys = keys
+        self._archive = archive
+
+    async def read(
+        self, source: Source, *, after: StreamId = BEGINNING, upto: StreamId | None = None
+    ) -> AsyncGenerator[Logged]:
+        """The entries after ``after`` up to ``upto`` (None: the newest), oldest first, each once."""
+        continuity: Continuity | None = None
+        async for logged in self._log.read(source, after=after, upto=upto):
+            stream_id = logged.entry.stream_id
+            if continuity is None or not continuity.follows(logged.entry):
+                async for archived in self._read_archive(source, after, _before(stream_id)):
+                    yield archived
+                continuity = Continuity(logged.entry.offset)
+            yield logged
+            after = stream_id
+        async for archived in self._read_archive(source, after, upto or LAST):
+            yield archived
+
+    async def _read_archive(self, source: Source, after: StreamId, upto: StreamId) -> AsyncGenerator[Logged]:
+        if self._archive is None or upto <= after:
+            return
+        async for rows in self._archive.read(source.name, after=after, upto=upto):
+            for row in rows:
+                yield Logged(source, entry_of(row), row.parked)
+
+    async def find(self, wanted: Wanted, *, after: Place | None = None, limit: int) -> list[Row]:
+        """The first ``limit`` wanted events beyond a place, in the order of their places.
+
+        The log is looked at first: what it loses meanwhile is in the archive.
+        """
+        found: dict[Place, Row] = {}
+        for source in self._keys.sources():
+            if source.stream in wanted.streams:
+                for row in await self._find_in_log(source, wanted, after, limit):
+                    found[row.place] = row
+        if self._archive is not None:
+            for row in await self._archive.find(wanted, after=after, limit=limit):
+                found[row.place] = row
+        return [found[place] for place in heapq.nsmallest(limit, found)]
+
+    async def _find_in_log(self, source: Source, wanted: Wanted, after: Place | None, limit: int) -> list[Row]:
+        begin = StreamId(wanted.since, 0) if wanted.since is not None else BEGINNING
+        if after is not None:
+            begin = max(begin, _before(after.stream_id))
+        rows: list[Row] = []
+        async for logged in self._log.read(source, after=_before(begin), page=1_000):
+            if wanted.until is not None and logged.entry.stream_id.milliseconds >= wanted.until:
+                break
+            row = row_of(logged) if wanted.takes(logged.entry) else None
+            if row is not None and (after is None or row.place > after):
+                rows.append(row)
+                if len(rows) == limit:
+                    break
+        return rows
+
+
+def _before(stream_id: StreamId) -> StreamId:
+    """The greatest id below this one."""
+    if stream_id.sequence:
+        return StreamId(stream_id.milliseconds, stream_id.sequence - 1)
+    return StreamId(stream_id.milliseconds - 1, 2**64 - 1) if stream_id.milliseconds else BEGINNING

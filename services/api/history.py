@@ -1,0 +1,133 @@
+"""What happened: events of all times, by what they are about, from the log and the archive."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Final, cast
+
+from fastapi import APIRouter, Query, Response
+from pydantic_core import from_json
+from redis.exceptions import RedisError
+
+from core.log.archive.archive import SlowSearchError
+from core.log.archive.parquet import SegmentFileError
+from core.log.archive.rows import Row
+from core.log.archive.store import StoreAwayError
+from core.log.archive.wanted import Place, Wanted
+from core.log.history import History
+from core.runtime.problems import ProblemError, invalid_fields
+from pipai_contracts.events import EventType
+from pipai_contracts.history import HistoryEvent, HistoryPage
+from pipai_contracts.ids import DEFAULT_TENANT, Kind, ResourceId
+from pipai_contracts.problems import FieldProblem
+from pipai_contracts.record import StreamId
+from pipai_contracts.times import format_millis, normalize_time
+from services.api.streams import unavailable
+
+_PLACE: Final = re.compile(r"(\d{1,15}-\d{1,19})@([a-z:]{1,40})@(.*)")
+
+From = Annotated[str | None, Query(alias="from", description="RFC 3339 time: events appended then or later.")]
+To = Annotated[str | None, Query(description="RFC 3339 time: events appended before.")]
+After = Annotated[str | None, Query(description="`next` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="How many events at most.")]
+
+
+def history_routes(history: History) -> APIRouter:
+    """The endpoints for who looks for what happened."""
+    router = APIRouter(tags=["history"])
+
+    @router.get("/history/events")
+    async def events(  # noqa: PLR0913 - one for each parameter of the query
+        *,
+        response: Response,
+        kind: Annotated[Kind | None, Query(description="Kind of the events' topic.")] = None,
+        id: Annotated[ResourceId | None, Query(description="Id of their topic.")] = None,  # noqa: A002 - its name
+        user: Annotated[ResourceId | None, Query(description="Who owns their topic, or whom they are about.")] = None,
+        type: Annotated[EventType | None, Query(description="What they are.")] = None,  # noqa: A002 - its name
+        since: From = None,
+        to: To = None,
+        after: After = None,
+        limit: Limit = 100,
+    ) -> HistoryPage:
+        """Events in the order of the log, each once, whether Redis still has them or the archive."""
+        response.headers["Cache-Control"] = "no-store, private"
+        wanted = Wanted(DEFAULT_TENANT, kind, id, user, type, _moment(since, "query.from"), _moment(to, "query.to"))
+        rows = await _find(history, wanted, _place(after), limit + 1)
+        page, more = rows[:limit], len(rows) > limit
+        return HistoryPage(events=[_event(row) for row in page], next=_name(page[-1]) if more else None)
+
+    _ = events
+    return router
+
+
+async def _find(history: History, wanted: Wanted, after: Place | None, limit: int) -> list[Row]:
+    """What was asked for.
+
+    Raises:
+        ProblemError: Redis or the archive is away, a segment is damaged, or it takes too long (503).
+    """
+    try:
+        return await history.find(wanted, after=after, limit=limit)
+    except RedisError as error:
+        raise unavailable() from error
+    except SlowSearchError as error:
+        what = "The archive has too much to look through for that: narrow it down with from and to."
+        raise ProblemError(503, "archive-slow", "The search takes too long", what) from error
+    except (StoreAwayError, SegmentFileError) as error:
+        what = "away" if isinstance(error, StoreAwayError) else "damaged, or changes faster than it can be read"
+        raise ProblemError(
+            503,
+            "archive-unavailable",
+            "The archive cannot be read",
+            f"What Redis no longer has cannot be found now: the archive is {what}. Try again.",
+            headers={"Retry-After": "5"},
+        ) from error
+
+
+def _event(row: Row) -> HistoryEvent:
+    fields = None if row.data is None else cast("dict[str, Any]", from_json(row.data))
+    return HistoryEvent(
+        event_id=row.event_id,
+        stream=row.stream,
+        stream_id=str(row.stream_id),
+        topic=row.topic,
+        offset=row.offset,
+        time=None if row.time is None else format_millis(row.time),
+        event=row.type,
+        data=fields,
+        user_id=row.user_id,
+        run_id=row.run_id,
+        parked=row.parked,
+    )
+
+
+def _moment(text: str | None, where: str) -> int | None:
+    """Milliseconds since 1970.
+
+    Raises:
+        ProblemError: it is no RFC 3339 time (422).
+    """
+    if text is None:
+        return None
+    try:
+        return round(datetime.fromisoformat(normalize_time(text)).timestamp() * 1000)
+    except ValueError as error:
+        raise invalid_fields([FieldProblem(where=where, what=str(error))]) from error
+
+
+def _name(row: Row) -> str:
+    return f"{row.stream_id}@{row.stream}@{row.topic or ''}"
+
+
+def _place(text: str | None) -> Place | None:
+    """What ``next`` of a page said.
+
+    Raises:
+        ProblemError: it was nothing that `next` says (422).
+    """
+    if text is None:
+        return None
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        what = "must be what next of the page before said"
+        raise invalid_fields([FieldProblem(where="query.after", what=what)])
+    return Place(StreamId.parse(found[1]), found[2], found[3])
