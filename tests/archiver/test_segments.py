@@ -1,19 +1,22 @@
 """A segment gives back what went into it, whatever a stream may hold, and its name says what it has."""
 
+import asyncio
 from datetime import date
 from pathlib import Path
 from random import Random
+from shutil import copyfile
 
 import pytest
 
 from core.log.archive.archive import overlapping
-from core.log.archive.parquet import Parquet
+from core.log.archive.parquet import Parquet, SegmentFileError
 from core.log.archive.rows import entry_of
 from core.log.archive.segment import LAST, Segment, day_of, end_of_day
 from core.log.entry import Entry
 from core.log.keys import Keys, Source
 from core.log.replay import Logged
 from pipai_contracts.record import BEGINNING, StreamId
+from tests.conftest import wait_until
 
 SOURCE = Keys().source("ai:progress", 0)
 MOST = 2**64 - 1
@@ -115,3 +118,27 @@ def test_segments_that_overlap_are_read_together() -> None:
         [(6, 7)],
         [(9, 9)],
     ]
+
+
+def _left(folder: Path) -> list[Path]:
+    return list(folder.glob("*.parquet"))
+
+
+async def test_closing_breaks_off_what_is_under_way(tmp_path: Path) -> None:
+    """A thread that still works with it would take the process down with it."""
+    random, parquet = Random(1), Parquet(tmp_path / "sorting")
+    stretch = [Logged(SOURCE, Entry(StreamId(number, 0), _fields(random)), parked=False) for number in range(1, 50_000)]
+    segment = Segment(SOURCE.name, StreamId(1, 0), StreamId(49_999, 0))
+    file = tmp_path / segment.path
+    parquet.write(stretch, file)
+    copies = [tmp_path / "stream=ai-progress" / f"{number}.parquet" for number in range(20)]
+    for copy in copies:
+        copyfile(file, copy)
+    merging = asyncio.create_task(asyncio.to_thread(parquet.bring_together, copies, tmp_path / "whole.parquet"))
+    await wait_until(lambda: list(tmp_path.glob("#*")))
+    await asyncio.to_thread(parquet.close)
+    with pytest.raises(SegmentFileError, match=r"(?i)interrupt"):
+        await merging
+    assert not _left(tmp_path)
+    with pytest.raises(SegmentFileError, match="closed"):
+        list(parquet.read([file], after=BEGINNING, upto=LAST))

@@ -20,6 +20,7 @@ ROW_GROUP: Final = 20_480
 
 _MEMORY: Final = "512MB"
 _PAGE: Final = 2_048
+_BREAK_OFF_SECONDS: Final = 5.0
 
 _NAMES: Final = ", ".join(f'"{name}"' for name in COLUMNS)
 _READ: Final = "replace(stream, '-', ':'), " + _NAMES.replace('"time"', 'epoch_ms("time")')
@@ -42,7 +43,7 @@ class SegmentFileError(OSError):
 class Parquet:
     """Writes and reads segments. Its methods take their time: call them from a thread.
 
-    One connection to DuckDB, which has one core, and memory up to a bound; what needs more goes to ``folder``.
+    One DuckDB, which has memory up to a bound; what needs more goes to ``folder``. One segment is written at a time.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,9 +57,17 @@ class Parquet:
         }
         self._database = duckdb.connect(config=config)
         self._turn = threading.Lock()
+        self._rest = threading.Condition()
+        self._at_work: set[duckdb.DuckDBPyConnection] = set()
+        self._closed = False
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Break off what is under way in other threads, and give back what it holds."""
+        with self._rest:
+            self._closed = True
+            for connection in self._at_work:
+                connection.interrupt()
+            self._rest.wait_for(lambda: not self._at_work, timeout=_BREAK_OFF_SECONDS)
         self._database.close()
 
     def write(self, stretch: Sequence[Logged], target: Path) -> int:
@@ -85,14 +94,14 @@ class Parquet:
         command = f"COPY ({question} ORDER BY {_BY_TOPIC}) TO '{_quoted(unfinished)}' {_OPTIONS}"
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with self._turn:
-                self._database.execute(command, values)
+            with self._turn, self._working() as connection:
+                connection.execute(command, values)
             sync(unfinished)
             size = unfinished.stat().st_size
             unfinished.replace(target)
             sync(target.parent)
             return size  # noqa: TRY300 - the errors of all of it are told alike
-        except (duckdb.Error, OSError) as error:
+        except OSError as error:
             raise SegmentFileError(f"{target.name} cannot be written: {error}") from error
         finally:
             with suppress(OSError):
@@ -127,20 +136,28 @@ class Parquet:
     ) -> Iterator[list[Row]]:
         bound = "" if limit is None else f" LIMIT {limit}"
         question = f"{_SELECT} WHERE {where} ORDER BY {_IN_ORDER}{bound}"
-        with self._asking() as cursor:
-            cursor.execute(question, [[str(file) for file in files], *values])
-            while rows := cursor.fetchmany(_PAGE):
+        with self._working() as connection:
+            connection.execute(question, [[str(file) for file in files], *values])
+            while rows := connection.fetchmany(_PAGE):
                 yield [row_read(row) for row in rows]
 
     @contextmanager
-    def _asking(self) -> Generator[duckdb.DuckDBPyConnection]:
-        cursor = self._database.cursor()
+    def _working(self) -> Generator[duckdb.DuckDBPyConnection]:
+        """A connection of this thread's own, which `close` breaks off."""
+        with self._rest:
+            if self._closed:
+                raise SegmentFileError("the archive is closed")
+            connection = self._database.cursor()
+            self._at_work.add(connection)
         try:
-            yield cursor
+            yield connection
         except duckdb.Error as error:
             raise SegmentFileError(str(error)) from error
         finally:
-            cursor.close()
+            with self._rest:
+                self._at_work.discard(connection)
+                connection.close()
+                self._rest.notify_all()
 
 
 def _conditions(wanted: Wanted, after: Place | None) -> Iterator[tuple[Any, ...]]:
