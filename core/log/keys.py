@@ -236,6 +236,11 @@ class Keys:
         return f"{self.prefix}:archiver"
 
     @property
+    def spooled(self) -> str:
+        """Hash: ``<source>@<spool>`` → first stream id of the oldest segment there that is not in the store yet."""
+        return f"{self.prefix}:spooled"
+
+    @property
     def watched(self) -> str:
         """String: until when the watcher has told which Temporal workflows closed."""
         return f"{self.prefix}:watched"
@@ -252,7 +257,7 @@ class Keys:
 
     def is_permanent(self, key: str) -> bool:
         """Whether a key may live without a TTL: there are few of these, and each is bounded."""
-        allowed = {self.watched, self.layout}
+        allowed = {self.watched, self.layout, self.spooled}
         for source in self.sources():
             allowed |= {source.key, source.offset, source.archived, self.dead(source), self.parked(source)}
         for partition in range(self.partitions):

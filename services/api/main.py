@@ -6,6 +6,7 @@ from functools import partial
 
 from fastapi import APIRouter
 
+from core.log.archive.spooled import Spooled
 from core.log.history import History
 from core.log.keys import Keys
 from core.log.replay import LogReader
@@ -54,7 +55,7 @@ def build(settings: ApiSettings) -> HttpService:
     open_stream = opener(hub, audience, settings)
     connections = Connections(hub, audience, query, settings, presence.name)
     inbox = Inbox(redis, blocking, keys, connections, presence, block_ms=settings.stream_block_time)
-    archive = settings.open_archive()
+    archive = settings.open_archive(Spooled(redis, keys))
     history = History(LogReader(redis, keys), keys, archive)
 
     @asynccontextmanager

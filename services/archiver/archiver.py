@@ -77,6 +77,7 @@ class Archiver:
         """
         await refuse_eviction(self._redis)
         await check_layout(self._redis, self._keys)
+        await asyncio.to_thread(self._spool.claim)
         await asyncio.to_thread(self._spool.drop_unfinished)
         async with running(self._write(), self._mover.move(), self._compact()):
             yield

@@ -9,6 +9,7 @@ import uvloop
 from redis.exceptions import RedisError
 
 from core.log.archive.parquet import Parquet
+from core.log.archive.spooled import Spooled
 from core.log.keys import Keys
 from core.log.layout import LayoutError
 from core.runtime.exits import UNFIT
@@ -31,9 +32,10 @@ def build(settings: ArchiverSettings, stack: AsyncExitStack) -> Archiver:
     parquet = Parquet(spool.folder / "sorting")
     stack.callback(parquet.close)
     keys = Keys(settings.key_prefix, settings.stream_partitions)
-    writer = Writer(redis, keys, spool, parquet, seconds=settings.archive_seconds)
+    spooled = Spooled(redis, keys)
+    writer = Writer(redis, keys, spool, spooled, parquet, seconds=settings.archive_seconds)
     store = settings.open_store()
-    mover, compactor = Mover(spool, store), Compactor(store, parquet, spool.folder / "compacting")
+    mover, compactor = Mover(spool, spooled, store), Compactor(store, parquet, spool.folder / "compacting")
     return Archiver(redis, keys, writer, mover, compactor, settings)
 
 

@@ -3,7 +3,10 @@
 import asyncio
 from typing import Final
 
+from redis.exceptions import RedisError
+
 from core.log.archive.spool import Spool
+from core.log.archive.spooled import Spooled
 from core.log.archive.store import SegmentStore, StoreAwayError
 from core.runtime.logs import get_logger
 from services.archiver import metrics
@@ -20,8 +23,9 @@ class Mover:
     While the store is away they wait on the disk.
     """
 
-    def __init__(self, spool: Spool, store: SegmentStore) -> None:
+    def __init__(self, spool: Spool, spooled: Spooled, store: SegmentStore) -> None:
         self._spool = spool
+        self._spooled = spooled
         self._store = store
         self._written = asyncio.Event()
         self._written.set()
@@ -38,7 +42,7 @@ class Mover:
             self._written.clear()
             try:
                 await self._move_all()
-            except (StoreAwayError, OSError) as error:
+            except (StoreAwayError, RedisError, OSError) as error:
                 if wait == _RETRY_SECONDS:
                     log.warning("archive store is away, segments wait on this disk", error=str(error))
                 metrics.FAILURES.labels("store").inc()
@@ -51,6 +55,8 @@ class Mover:
                 wait = _RETRY_SECONDS
 
     async def _move_all(self) -> None:
+        await self._spooled.settle(self._spool)  # one that was killed after the last move has not told of it
         for segment in await asyncio.to_thread(self._spool.segments):
             await self._store.take(self._spool.place_of(segment), segment)
+            await self._spooled.settle(self._spool)
             metrics.SPOOL_BYTES.set(await asyncio.to_thread(self._spool.size))

@@ -11,6 +11,7 @@ from core.log.archive.checkpoints import ArchiveCheckpoints
 from core.log.archive.parquet import Parquet
 from core.log.archive.segment import Segment, end_of_day
 from core.log.archive.spool import Spool
+from core.log.archive.spooled import Spooled
 from core.log.checkpoint import Checkpoint
 from core.log.keys import Keys, Source
 from core.log.replay import Continuity, Logged, LogReader
@@ -42,10 +43,13 @@ class Writer:
     ``seconds``: events that are few wait so long for others.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, spool: Spool, parquet: Parquet, *, seconds: float) -> None:
+    def __init__(
+        self, redis: Redis, keys: Keys, spool: Spool, spooled: Spooled, parquet: Parquet, *, seconds: float
+    ) -> None:
         self._log = LogReader(redis, keys)
         self._checkpoints = ArchiveCheckpoints(redis)
         self._spool = spool
+        self._spooled = spooled
         self._parquet = parquet
         self._seconds = seconds
         self._waits_since: dict[Source, float] = {}
@@ -68,6 +72,7 @@ class Writer:
         segment = Segment(source.name, *(stretch.entries[end].entry.stream_id for end in (0, -1)))
         target = self._spool.place_of(segment)
         size = await asyncio.to_thread(self._parquet.write, stretch.entries, target)
+        await self._spooled.add(self._spool, segment)
         reached = Checkpoint(offset, segment.last)
         if not await self._checkpoints.advance(source, reached, since=archived):
             log.warning("archived events are looked at again: the log or another archiver moved", stream=source.key)

@@ -13,6 +13,7 @@ from core.log.archive.archive import Archive
 from core.log.archive.checkpoints import ArchiveCheckpoints
 from core.log.archive.parquet import Parquet
 from core.log.archive.spool import Spool
+from core.log.archive.spooled import Spooled
 from core.log.history import History
 from core.log.replay import Logged, LogReader
 from services.archiver.archiver import Archiver
@@ -82,7 +83,9 @@ async def archived_deployment(
             }
         )
         spool = settings.open_spool()
-        archive = Archive(settings.open_store(), spool, Parquet(folder / "sorting"))
+        archive = Archive(
+            settings.open_store(), spool, Parquet(folder / "sorting"), Spooled(deployment.redis, deployment.keys)
+        )
         history = History(LogReader(deployment.redis, deployment.keys), deployment.keys, archive)
         yield Archived(deployment, settings, history, spool)
         archive.close()

@@ -7,9 +7,11 @@ import pytest
 
 from core.log.archive.checkpoints import ArchiveCheckpoints
 from core.log.archive.folder import FolderStore
+from core.log.archive.spooled import Spooled
 from core.log.archive.store import StoreAwayError
 from core.log.archive.wanted import Wanted
 from core.log.checkpoint import NOTHING, Checkpoint
+from core.log.history import History
 from core.log.keys import Source
 from core.log.replay import LogReader
 from services.archiver import writing
@@ -154,6 +156,42 @@ async def test_while_the_store_is_away_segments_wait_and_are_read_where_they_are
         away[0] = False
         await wait_until(lambda: not archived.spool.segments(), 20)
     assert dict(await archived.event_ids()) == dict.fromkeys(ids, 1)
+
+
+async def test_who_cannot_read_the_spool_is_told_that_something_waits_there(
+    archived: Archived, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The archiver is on another machine, and its store is away: what was trimmed is in neither place."""
+    away, take = [True], FolderStore.take
+
+    async def refuse(store: FolderStore, *given: Any) -> None:
+        if away[0]:
+            raise StoreAwayError("no")
+        await take(store, *given)
+
+    monkeypatch.setattr(FolderStore, "take", refuse)
+    monkeypatch.setattr("services.archiver.moving._RETRY_SECONDS", 0.05)
+    deployment = archived.deployment
+    elsewhere = archived.settings.model_copy(update={"archive_spool": str(tmp_path / "another")})
+    archive = elsewhere.open_archive(Spooled(deployment.redis, deployment.keys))
+    history = History(LogReader(deployment.redis, deployment.keys), deployment.keys, archive)
+    async with deployment.projecting(), archived.archiving():
+        ids = await _publish(archived, 40)
+        await archived.settled()
+        with pytest.raises(StoreAwayError, match="wait on the disk of another machine"):
+            await history.find(Wanted("default"), limit=100)
+        away[0] = False
+        await wait_until(lambda: _found(history, len(ids)), 20)
+    assert not await deployment.redis.exists(deployment.keys.spooled)
+    assert archive
+    archive.close()
+
+
+async def _found(history: History, count: int) -> bool:
+    try:
+        return len(await history.find(Wanted("default"), limit=100)) == count
+    except StoreAwayError:
+        return False
 
 
 async def test_a_full_spool_stops_the_archive_and_the_trimming_not_the_publishing(

@@ -11,7 +11,8 @@ from core.log.archive.parquet import Parquet, SegmentFileError
 from core.log.archive.rows import Row
 from core.log.archive.segment import Segment, stream_of
 from core.log.archive.spool import Spool
-from core.log.archive.store import SegmentStore
+from core.log.archive.spooled import Spooled, Waiting
+from core.log.archive.store import SegmentStore, StoreAwayError
 from core.log.archive.wanted import Place, Wanted
 from pipai_contracts.record import StreamId
 
@@ -36,13 +37,16 @@ class SlowSearchError(Exception):
 class Archive:
     """Every entry that was archived, each once.
 
-    Its methods raise `core.log.archive.store.StoreAwayError` when the store does not answer, and
-    `core.log.archive.parquet.SegmentFileError` when a segment cannot be read.
+    ``spooled`` tells of spools that are not on this machine; without it there are none.
+
+    Its methods raise `core.log.archive.store.StoreAwayError` when the store does not answer or segments wait where they
+    cannot be read, and `core.log.archive.parquet.SegmentFileError` when one cannot be read.
     """
 
-    def __init__(self, store: SegmentStore, spool: Spool, parquet: Parquet) -> None:
+    def __init__(self, store: SegmentStore, spool: Spool, parquet: Parquet, spooled: Spooled | None = None) -> None:
         self._store = store
         self._spool = spool
+        self._spooled = spooled
         self._parquet = parquet
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
@@ -105,6 +109,30 @@ class Archive:
         return [found[place] for place in heapq.nsmallest(limit, found)]
 
     async def _segments(self, streams: Sequence[str]) -> list[Segment]:
+        """What there is of these streams, on this machine's disk and in the store.
+
+        Raises:
+            StoreAwayError: segments wait on another machine's disk.
+        """
+        before = await self._elsewhere(streams)
+        found, after = await self._list(streams), await self._elsewhere(streams)
+        for _ in range(_TRIES):
+            if before == after:
+                break
+            before, found = after, await self._list(streams)  # some moved meanwhile: the list may lack them
+            after = await self._elsewhere(streams)
+        unseen = {(one.source, one.first) for one in after | before} - {(one.source, one.first) for one in found}
+        if unseen:
+            raise StoreAwayError(f"segments of {len(unseen)} sources wait on the disk of another machine")
+        return found
+
+    async def _elsewhere(self, streams: Sequence[str]) -> set[Waiting]:
+        """What waits in spools of other machines."""
+        waiting = set[Waiting]() if self._spooled is None else await self._spooled.load()
+        own = await asyncio.to_thread(lambda: self._spool.name)
+        return {one for one in waiting if one.spool != own and stream_of(one.source) in streams}
+
+    async def _list(self, streams: Sequence[str]) -> list[Segment]:
         """Those of the disk first: while one moves it is in both lists, or in the second."""
         waiting = await asyncio.to_thread(self._spool.segments)
         stored = [segment for stream in streams for segment in await self._store.segments(stream)]

@@ -13,6 +13,7 @@ from core.log.archive.bucket import BucketStore
 from core.log.archive.folder import FolderStore
 from core.log.archive.parquet import Parquet
 from core.log.archive.spool import Spool
+from core.log.archive.spooled import Spooled
 from core.log.archive.store import SegmentStore
 from core.runtime.settings import Settings
 
@@ -40,15 +41,15 @@ class ArchiveSettings(Settings):
         ),
     ] = ""
 
-    def open_archive(self) -> Archive | None:
-        """The archive to read; None where there is none.
+    def open_archive(self, spooled: Spooled | None = None) -> Archive | None:
+        """The archive to read; None where there is none. ``spooled``: see `Archive`.
 
         Raises:
             ValueError: the URL names no store that is known.
         """
         if self.archive_url == OFF:
             return None
-        return Archive(self.open_store(), self.open_spool(), Parquet(_own_folder() / "sorting"))
+        return Archive(self.open_store(), self.open_spool(), Parquet(_own_folder() / "sorting"), spooled)
 
     def open_store(self) -> SegmentStore:
         """Where segments are kept for good.

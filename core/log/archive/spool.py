@@ -1,5 +1,7 @@
 """Finished segments on this machine's disk that are not in the store yet."""
 
+import secrets
+import socket
 from pathlib import Path
 from typing import Final
 
@@ -7,6 +9,7 @@ from core.log.archive.folder import segments_below
 from core.log.archive.segment import Segment
 
 _UNFINISHED: Final = "#"
+_NAME: Final = "name"
 
 
 class Spool:
@@ -17,6 +20,19 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def claim(self) -> None:
+        """Give it its name, unless it has one: for who writes here, before all else."""
+        if not self.name:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            name = f"{socket.gethostname()[:64]}-{secrets.token_hex(4)}"
+            (self.folder / _NAME).write_text(name, encoding="utf-8")
+
+    @property
+    def name(self) -> str:
+        """What no other spool is called, as it is written down in it; empty where no archiver has been yet."""
+        file = self.folder / _NAME
+        return file.read_text(encoding="utf-8") if file.exists() else ""
 
     def place_of(self, segment: Segment) -> Path:
         """Where the segment's file belongs."""
