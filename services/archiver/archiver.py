@@ -114,7 +114,8 @@ class Archiver:
             reached = await self._writer.write(source, before, projected[source].lowest)
             left = max(0, projected[source].lowest.offset - reached.offset)
             waiting, more = waiting + left, more or (left > 0 and reached != before)
-            self._mover.wake()
+            if reached != before:
+                self._mover.wake()
         metrics.WAITING.set(waiting)
         return 0 if more else self._look_every
 
