@@ -141,7 +141,6 @@ class Audience:
         viewer = self.admit(outlet, shaping=asked.shaping)
         viewer.greeted = False
         viewer.enter(channel)
-        metrics.WATCHED_TOPICS.labels(channel.topic.kind).inc()
         with cut_off_on_failure(viewer):
             arrival = await arrive(channel, asked)
             viewer.greeted = True
@@ -202,7 +201,5 @@ class Audience:
         """A viewer has left."""
         self._hub.viewers.remove(viewer)
         metrics.ACTIVE_STREAMS.dec()
-        for channel in viewer.places:
-            metrics.WATCHED_TOPICS.labels(channel.topic.kind).dec()
         if viewer.question is not None:
             viewer.question.cancel()

@@ -14,7 +14,6 @@ from core.runtime.clock import now
 from pipai_contracts.cursor import Cursor
 from pipai_contracts.frames import Joined, Left, ManyConnected, encode_data, encode_frame
 from pipai_contracts.ids import Topic
-from services.api import metrics
 from services.api.asked import Asked
 from services.api.audience import Audience
 from services.api.channel import Channel
@@ -84,7 +83,7 @@ class Connections:
         self._open[viewer.id] = viewer
         self._audience.let_in(viewer)
         for channel, cursor in channels.items():
-            _watch(viewer, channel, cursor)
+            viewer.watch(channel, cursor)
         viewer.write(self._connected(viewer))
         if self._hub.away:
             viewer.write(degraded_message().frame)
@@ -115,7 +114,7 @@ class Connections:
                 for channel in [channel for channel in viewer.places if channel.topic in drop]:
                     _drop(viewer, channel)
                 for topic, channel in channels.items():
-                    _watch(viewer, channel, new[topic])
+                    viewer.watch(channel, new[topic])
         except TimeoutError as error:
             raise BusyConnectionError(connection_id) from error
         self._hub.spawn(self._catch_up(viewer))
@@ -222,14 +221,8 @@ class Connections:
         self._audience.gone(viewer)
 
 
-def _watch(viewer: ManyViewer, channel: Channel, cursor: Cursor | None) -> None:
-    viewer.watch(channel, cursor)
-    metrics.WATCHED_TOPICS.labels(channel.topic.kind).inc()
-
-
 def _drop(viewer: ManyViewer, channel: Channel) -> None:
     viewer.leave(channel)
-    metrics.WATCHED_TOPICS.labels(channel.topic.kind).dec()
     data = encode_data(Left(timestamp=now(), topic=channel.topic.name))
     viewer.write(encode_frame("left", data, frame_id=viewer.frame_id))
 

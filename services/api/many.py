@@ -105,9 +105,8 @@ class ManyViewer(Viewer):
         """Watch this one no longer; what waits of it is still told."""
         if self._pacer is not None:
             self._pacer.drop(channel)
-        channel.detach(self)
-        channel.holders -= 1
-        del self.places[channel], self.told[channel.topic]
+        super().leave(channel)
+        del self.told[channel.topic]
         self.waiting.pop(channel, None)
         self.unasked.pop(channel.topic, None)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from pipai_contracts.cursor import Cursor
 from pipai_contracts.frames import DisconnectReason, Shaping
+from services.api import metrics
 from services.api.channel import Channel
 from services.api.messages import Run, batch_message, farewell
 from services.api.outlets import Outlet
@@ -91,9 +92,8 @@ class Viewer:
         self.closed = True
         if self._pacer is not None:
             self._pacer.close()
-        for channel in self.places:
-            channel.detach(self)
-            channel.holders -= 1
+        for channel in list(self.places):
+            self.leave(channel)
         if self._drained is not None:
             self._drained.set()
         self._on_gone(self)
@@ -105,6 +105,14 @@ class Viewer:
         if channel not in self.places and not self.closed:
             self.places[channel] = None
             channel.holders += 1
+            metrics.WATCHED_TOPICS.labels(channel.topic.kind).inc()
+
+    def leave(self, channel: Channel) -> None:
+        """Watch this one no longer."""
+        channel.detach(self)
+        channel.holders -= 1
+        metrics.WATCHED_TOPICS.labels(channel.topic.kind).dec()
+        del self.places[channel]
 
     def attach(self, channel: Channel, place: Cursor) -> None:
         """It has been told everything up to ``place``, and is told what comes, once it has read enough of it."""
