@@ -18,7 +18,7 @@ from services.api import metrics
 from services.api.known import Known
 from services.api.memory import Memory
 from services.api.messages import Message, Run, degraded_message, error_message, reset_message
-from services.api.places import is_at_least, is_beyond, why_apart
+from services.api.places import follows, is_at_least, is_beyond, why_apart
 from services.api.ring import RingSpace
 from services.api.sources import TopicSource
 
@@ -35,10 +35,10 @@ RUN_BYTES: Final = 64 * 1024
 """About how much is written to a viewer at once: one that does not read is noticed in between."""
 
 Doubt = Literal["began", "epoch", "lost", "recovered"]
-"""Why the channel may have missed something: the hub follows only from here; an event of another epoch came; positions
-jump, or a generation was raised; Redis was away."""
+"""Why the channel may have missed something: the hub follows only from here; an event of another epoch came, or the
+store is elsewhere; positions jump, or a generation was raised; Redis was away."""
 
-Spawn = Callable[[Coroutine[Any, Any, None]], object]
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 log = get_logger()
 
@@ -91,7 +91,7 @@ class Channel:
         self._ahead: dict[Watcher, Cursor] = {}
         self._early: list[Message] | None = []
         self._doubt: Doubt | None = None
-        self._settling = False
+        self._settling: asyncio.Task[None] | None = None
         self._opened = False
         self._over: asyncio.TimerHandle | None = None
 
@@ -156,7 +156,7 @@ class Channel:
             place = message.cursor
             if place is None or (place.epoch == self.cursor.epoch and place.pos <= self.cursor.pos):
                 continue
-            if not self._follows(place):
+            if not follows(place, self.cursor):
                 self._hand_out(run)
                 self.doubt("epoch" if self.cursor.epoch and place.epoch != self.cursor.epoch else "lost")
                 self.take(messages[index:])
@@ -165,14 +165,11 @@ class Channel:
                 self._hand_out(run)
                 run, size = [], 0
             self.memory.cursor = place
-            self._learn_end(message)
+            if message.ends is not None:
+                self._set_ended(ended=message.ends)
             run.append(message)
             size += len(message.frame)
         self._hand_out(run)
-
-    def _follows(self, place: Cursor) -> bool:
-        epoch, pos = self.cursor
-        return (place.pos == 1 and not epoch) or (place.epoch == epoch and place.pos == pos + 1)
 
     def _hand_out(self, messages: Sequence[Message]) -> None:
         if not messages:
@@ -211,9 +208,14 @@ class Channel:
             return  # what opening it finds may be from before: it is looked at again then
         if self._early is None:
             self._early = []
-        if not self._settling:
-            self._settling = True
-            self._spawn(self._settle())
+        if self._settling is None:
+            self._settling = self._spawn(self._settle())
+
+    async def reconsider(self) -> None:
+        """Go where the store is, which nothing leads to from here; returns when the channel is there."""
+        self.doubt("epoch")
+        if self._settling is not None:
+            await asyncio.shield(self._settling)
 
     async def _settle(self) -> None:
         doubt, warned = self._doubt, None
@@ -229,7 +231,7 @@ class Channel:
                 self._doubt = self._doubt or doubt
                 await asyncio.sleep(_RETRY_SECONDS)
             doubt = self._doubt
-        self._settling = False
+        self._settling = None
         if warned is not None:  # whom nobody else tells: for the hub Redis was there all the while
             run = Run([error_message("recovered", "The state of this topic can be read again.")])
             self._tell([watcher for watcher in warned if watcher in self._live], run)
@@ -273,10 +275,6 @@ class Channel:
             watcher.tell(self, run)
 
     # The end of a run
-
-    def _learn_end(self, message: Message) -> None:
-        if message.ends is not None:
-            self._set_ended(ended=message.ends)
 
     def _set_ended(self, *, ended: bool) -> None:
         # From the end of the run, not from the last event: what trickles in after it must not keep streams open.

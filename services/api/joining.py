@@ -71,7 +71,11 @@ async def _read_feed(viewer: Viewer, channel: Channel, place: Cursor, count: int
     if channel.cursor.epoch != cursor.epoch:
         return place, count
     if not page:
-        return _reset(viewer, channel, await channel.memory.look(fresh=True), "trimmed"), count
+        known = await channel.memory.look(fresh=True)
+        if why_apart(channel.cursor, known.cursor) is None:
+            return _reset(viewer, channel, known, "trimmed"), count
+        await channel.reconsider()  # else each reset would lead nowhere, and to the next one
+        return place, count
     told, count = 0, min(2 * count, PAGE)
     for run in _runs(page):
         viewer.tell(channel, run)

@@ -14,6 +14,11 @@ def is_at_least(place: Cursor, cursor: Cursor) -> bool:
     return place.epoch == cursor.epoch and place.pos >= cursor.pos
 
 
+def follows(place: Cursor, cursor: Cursor) -> bool:
+    """Whether the event at the place is the very next after the cursor."""
+    return (place.pos == 1 and not cursor.epoch) or (place.epoch == cursor.epoch and place.pos == cursor.pos + 1)
+
+
 def leads_to(place: Cursor, cursor: Cursor) -> bool:
     """Whether events lead from the place to the cursor, or they are the same."""
     return (
