@@ -261,14 +261,18 @@ class Channel:
         self.memory.cursor = known.cursor
         self.memory.forget()
         run = Run([reset_message(known, reason)])
-        behind = [watcher for watcher, place in self._ahead.items() if not is_at_least(place, known.cursor)]
-        for watcher in behind:
-            self.detach(watcher)
+        told = list(self._live)
+        for watcher, place in list(self._ahead.items()):
+            if not is_at_least(place, known.cursor):
+                told.append(watcher)
+            elif place != known.cursor:
+                continue
+            del self._ahead[watcher]
             self._live.add(watcher)
         self._set_ended(ended=known.ended)
-        metrics.RESETS.labels(reason).inc(len(self._live))
-        log.info("stream reset", topic=self.topic.path, reason=reason, viewers=len(self._live))
-        self._tell(tuple(self._live), run)
+        metrics.RESETS.labels(reason).inc(len(told))
+        log.info("stream reset", topic=self.topic.path, reason=reason, viewers=len(told))
+        self._tell(told, run)
 
     def _tell(self, watchers: Sequence[Watcher], run: Run) -> None:
         for watcher in watchers:

@@ -1,15 +1,18 @@
 """A view that is gone from the store, or older than it was, though its topic is watched."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import cast
 
 import pytest
+from prometheus_client import REGISTRY
 
 from pipai_contracts.events import WorkflowProgress
 from pipai_contracts.ids import Topic
 from services.api import memory
 from tests.api.conftest import Api, Producer
 from tests.api.stream import Stream
+from tests.conftest import wait_until
 
 TOPIC = Topic("default", "workflow", "w")
 
@@ -63,3 +66,18 @@ async def test_who_joins_a_topic_that_went_back_is_told_what_comes_and_nothing_o
             for viewer in (stream, watched):
                 event = await viewer.next()
                 assert (event.event, event.pos, event.data["progress"]) == ("workflow_progress", 4, 6)
+
+
+async def test_who_waits_for_an_event_of_a_topic_that_has_expired_gets_the_first_that_comes(
+    api: Api, producer: Producer, watched: Stream
+) -> None:
+    await producer.redis.delete(producer.keys.view(TOPIC), producer.keys.feed(TOPIC))
+    waiting = asyncio.create_task(api.client.get("/events/workflow/w?after=0&wait=15"))
+    await wait_until(lambda: REGISTRY.get_sample_value("pipai_waiting_requests"))
+    async with api.watching("/stream/workflow/w") as stream:
+        await stream.next()
+        assert (await watched.next()).event == "reset"
+        await producer.publish(WorkflowProgress(workflow_id="w", step="work", progress=4))
+        async with asyncio.timeout(10):
+            answer = await waiting
+    assert [event["pos"] for event in answer.json()["events"]] == [1]
