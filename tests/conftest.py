@@ -1,7 +1,7 @@
 """What all tests stand on: a real Redis, a real Temporal, waiting without sleeping, and named left-outs."""
 
 import asyncio
-import gc
+import atexit
 import os
 import secrets
 import shutil
@@ -103,6 +103,14 @@ def _is_permanent(keys: Keys, key: str) -> bool:
     return any(Keys(keys.prefix, partitions).is_permanent(key) for partitions in (1, 2, 4, 8, 16))
 
 
+def _say_no_more() -> None:
+    """What libraries in C say of each other at the very end (DuckDB: that it is still alive) is below the summary."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+atexit.register(_say_no_more)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[LEFT_OUT] = Counter()
 
@@ -129,14 +137,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """A check that failed before the tests makes the whole run fail."""
     if checks.FAILED in os.environ.get(checks.SUMMARY, "") and session.exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def pytest_unconfigure() -> None:
-    """Have nobody listen to the garbage collector any more, as hypothesis does.
-
-    Otherwise DuckDB finds itself alive at the very end, and complains below the summary.
-    """
-    gc.callbacks.clear()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -165,7 +165,13 @@ async def test_who_does_not_read_has_little_waiting_and_all_topics_once_it_reads
     body = json.dumps({"topics": [f"workflow:{name}" for name in names]}).encode()
     async with api.watching("/stream", {"Content-Type": "application/json"}, body=body, read=False) as sleeper:
         viewer = viewers[0]
-        await wait_until(lambda: viewer.outlet.paused)
+
+        async def does_not_read() -> bool:
+            """Of no effect if it is let through: until all buffers on the way are full, it is."""
+            status, _ = await _asked(api, viewer.id, add=[f"workflow:{names[0]}"])
+            return status == 503
+
+        await wait_until(does_not_read)
         status, problem = await _asked(api, viewer.id, add=["user:u"])
         assert (status, problem["type"]) == (503, "/problems/connection-busy")
         assert len(viewer.waiting) > 20, "states were written to who does not read"

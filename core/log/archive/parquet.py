@@ -43,11 +43,12 @@ class SegmentFileError(OSError):
 class Parquet:
     """Writes and reads segments. Its methods take their time: call them from a thread.
 
-    One DuckDB, which has memory up to a bound; what needs more goes to ``folder``. One segment is written at a time.
+    One DuckDB, from the first use on, which has memory up to a bound; what needs more goes to ``folder``. One segment
+    is written at a time.
     """
 
     def __init__(self, folder: Path) -> None:
-        config: dict[str, Any] = {
+        self._config: dict[str, Any] = {
             "threads": 1,
             "memory_limit": _MEMORY,
             "temp_directory": str(folder),
@@ -55,7 +56,7 @@ class Parquet:
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
-        self._database = duckdb.connect(config=config)
+        self._database: duckdb.DuckDBPyConnection | None = None
         self._turn = threading.Lock()
         self._rest = threading.Condition()
         self._at_work: set[duckdb.DuckDBPyConnection] = set()
@@ -68,7 +69,8 @@ class Parquet:
             for connection in self._at_work:
                 connection.interrupt()
             self._rest.wait_for(lambda: not self._at_work, timeout=_BREAK_OFF_SECONDS)
-        self._database.close()
+            if self._database is not None:
+                self._database.close()
 
     def write(self, stretch: Sequence[Logged], target: Path) -> int:
         """Write entries of one source: when this returns they are on the disk, in a file that is whole.
@@ -147,6 +149,8 @@ class Parquet:
         with self._rest:
             if self._closed:
                 raise SegmentFileError("the archive is closed")
+            if self._database is None:
+                self._database = duckdb.connect(config=self._config)
             connection = self._database.cursor()
             self._at_work.add(connection)
         try:
