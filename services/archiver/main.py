@@ -1,9 +1,8 @@
 """The archiver as a process: ``python -m services.archiver``."""
 
-import asyncio
-import signal
 import sys
 from contextlib import AsyncExitStack
+from functools import partial
 
 import uvloop
 from redis.exceptions import RedisError
@@ -12,11 +11,12 @@ from core.log.archive.parquet import Parquet
 from core.log.archive.spooled import Spooled
 from core.log.keys import Keys
 from core.log.layout import LayoutError
+from core.runtime.background import work_until_stopped
 from core.runtime.exits import UNFIT
 from core.runtime.logs import configure_logging, get_logger
 from core.runtime.memory import EvictingRedisError
-from core.runtime.metrics import PortBusyError, metrics_server
-from core.runtime.redis import command_client, safe_address
+from core.runtime.metrics import PortBusyError
+from core.runtime.redis import command_client
 from services.archiver.archiver import Archiver
 from services.archiver.compaction import Compactor
 from services.archiver.moving import Mover
@@ -39,30 +39,14 @@ def build(settings: ArchiverSettings, stack: AsyncExitStack) -> Archiver:
     return Archiver(redis, keys, writer, mover, compactor, settings)
 
 
-async def _serve(settings: ArchiverSettings) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with AsyncExitStack() as stack:
-        archiver = build(settings, stack)
-        stack.enter_context(
-            metrics_server(
-                settings.metrics_host,
-                settings.metrics_port,
-                ready=lambda: None if archiver.ready else "has not looked at the log yet",
-            )
-        )
-        async with archiver.running():
-            get_logger().info("stream archiver started", redis=safe_address(settings.redis_address()))
-            await stop.wait()
-
-
 def main() -> int:
     """Run until told to stop; 2 when a setting does not fit, 1 when Redis cannot be reached or a port is taken."""
     settings = ArchiverSettings()
     configure_logging("archiver", settings)
     try:
-        uvloop.run(_serve(settings))
+        put_together = partial(build, settings)
+        port, missing = settings.metrics_port, "has not looked at the log yet"
+        uvloop.run(work_until_stopped("archiver", settings, port, put_together, missing=missing))
     except (EvictingRedisError, LayoutError, ValueError) as error:
         get_logger().error("stream archiver stops", reason=str(error))
         return UNFIT

@@ -1,22 +1,22 @@
 """The projector as a process: ``python -m services.projector``."""
 
-import asyncio
 import gc
-import signal
 import sys
 from contextlib import AsyncExitStack
+from functools import partial
 
 import uvloop
 from redis.exceptions import RedisError
 
 from core.log.keys import Keys
 from core.log.layout import LayoutError
+from core.runtime.background import work_until_stopped
 from core.runtime.exits import UNFIT
 from core.runtime.loaded import keep_loaded
 from core.runtime.logs import configure_logging, get_logger
 from core.runtime.memory import EvictingRedisError
-from core.runtime.metrics import PortBusyError, metrics_server
-from core.runtime.redis import command_client, safe_address
+from core.runtime.metrics import PortBusyError
+from core.runtime.redis import command_client
 from services.projector.broker import stream_broker
 from services.projector.lease import Leases
 from services.projector.projector import Projector
@@ -32,24 +32,6 @@ def build(settings: ProjectorSettings, stack: AsyncExitStack, leases: type[Lease
     return Projector(settings, redis, broker, leases(redis, keys, seconds=settings.lease_seconds))
 
 
-async def _serve(settings: ProjectorSettings) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with AsyncExitStack() as stack:
-        projector = build(settings, stack)
-        stack.enter_context(
-            metrics_server(
-                settings.metrics_host,
-                settings.metrics_port,
-                ready=lambda: None if projector.ready else "not following its partitions",
-            )
-        )
-        async with projector.running():
-            get_logger().info("stream projector started", redis=safe_address(settings.redis_address()))
-            await stop.wait()
-
-
 def main() -> int:
     """Run until told to stop; 2 when a setting does not fit Redis, 1 when that cannot be reached or a port is taken."""
     # Events and views hold no cycles: reference counts free them. Looking for cycles after every 700 new objects, as
@@ -59,7 +41,9 @@ def main() -> int:
     settings = ProjectorSettings()
     configure_logging("projector", settings)
     try:
-        uvloop.run(_serve(settings))
+        put_together = partial(build, settings)
+        port, missing = settings.metrics_port, "not following its partitions"
+        uvloop.run(work_until_stopped("projector", settings, port, put_together, missing=missing))
     except (EvictingRedisError, LayoutError) as error:
         get_logger().error("stream projector stops", reason=str(error))
         return UNFIT

@@ -131,9 +131,9 @@ async def test_a_second_archiver_stands_by_until_the_first_is_gone(archived: Arc
         assert await archived.deployment.redis.get(archived.deployment.keys.archiver) != holder
 
 
-async def test_while_the_store_is_away_segments_wait_and_are_read_where_they_are(
-    archived: Archived, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """The store refuses for as long as the one value in here is true."""
     away, take = [True], FolderStore.take
 
     async def refuse(store: FolderStore, *given: Any) -> None:
@@ -143,6 +143,12 @@ async def test_while_the_store_is_away_segments_wait_and_are_read_where_they_are
 
     monkeypatch.setattr(FolderStore, "take", refuse)
     monkeypatch.setattr("services.archiver.moving._RETRY_SECONDS", 0.05)
+    return away
+
+
+async def test_while_the_store_is_away_segments_wait_and_are_read_where_they_are(
+    archived: Archived, away: list[bool]
+) -> None:
     async with archived.deployment.projecting(stream_max_entries=10), archived.archiving() as archiver:
         await wait_until(lambda: archiver.ready)
         ids = await _publish(archived, 400)
@@ -159,18 +165,9 @@ async def test_while_the_store_is_away_segments_wait_and_are_read_where_they_are
 
 
 async def test_who_cannot_read_the_spool_is_told_that_something_waits_there(
-    archived: Archived, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    archived: Archived, away: list[bool], tmp_path: Path
 ) -> None:
     """The archiver is on another machine, and its store is away: what was trimmed is in neither place."""
-    away, take = [True], FolderStore.take
-
-    async def refuse(store: FolderStore, *given: Any) -> None:
-        if away[0]:
-            raise StoreAwayError("no")
-        await take(store, *given)
-
-    monkeypatch.setattr(FolderStore, "take", refuse)
-    monkeypatch.setattr("services.archiver.moving._RETRY_SECONDS", 0.05)
     deployment = archived.deployment
     elsewhere = archived.settings.model_copy(update={"archive_spool": str(tmp_path / "another")})
     archive = elsewhere.open_archive(Spooled(deployment.redis, deployment.keys))
