@@ -12,6 +12,7 @@ from typing import cast
 import hiredis
 from redis.asyncio import Connection
 from redis.asyncio.sentinel import SentinelManagedConnection
+from redis.exceptions import ConnectionError  # noqa: A004
 from redis.typing import EncodableT
 
 
@@ -43,7 +44,12 @@ class PackingConnection(Connection):
             if not _unsent(writer):
                 return
             command = []  # the rest of it is waited for
-        await super().send_packed_command(command, check_health)
+        try:
+            await super().send_packed_command(command, check_health)
+        except AttributeError as error:
+            if self._writer is not None:
+                raise
+            raise ConnectionError("another task closed the connection meanwhile") from error
 
 
 def _unsent(writer: StreamWriter) -> int:

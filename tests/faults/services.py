@@ -62,7 +62,8 @@ class Service:
         """SIGTERM; it must end well, also when it was ended already."""
         if self._process is not None:
             _send(self._process, signal.SIGCONT)
-            self._process.terminate()
+            with suppress(ProcessLookupError):  # it ended by itself: its code says so
+                self._process.terminate()
             code = await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
             self._process = None
             assert code == 0, f"{self.module} ended with {code}: {self.log.read_text()[-2000:]}"

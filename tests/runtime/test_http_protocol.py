@@ -204,7 +204,7 @@ async def test_nothing_of_a_request_waits_for_the_garbage_collector(running: Run
 
 
 def _cycles() -> int:
-    return sum(isinstance(thing, RequestResponseCycle) for thing in gc.get_objects())
+    return sum(type(thing) is RequestResponseCycle for thing in gc.get_objects())
 
 
 def test_an_encrypted_connection_is_handed_over_too(tmp_path: Path) -> None:

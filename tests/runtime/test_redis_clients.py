@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
@@ -9,6 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from core.runtime.lua import Script
 from core.runtime.redis import ask_masters, blocking_client, command_client
+from core.runtime.redis_packing import PackingConnection
 from core.runtime.redis_sentinel import Sentinels
 from services.standalone.embedded import next_free_port
 
@@ -75,6 +77,22 @@ async def test_a_command_the_socket_does_not_take_at_once_arrives_whole(redis_ur
         assert await redis.echo(cast("str", large)) == large
         await redis.set(f"{key_prefix}:large", large, ex=60)
         assert await redis.strlen(f"{key_prefix}:large") == len(large)
+
+
+async def test_a_connection_another_task_closes_in_the_middle_of_a_command_is_a_lost_one(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a client of a Cluster closes connections to a node that it takes for dead."""
+    monkeypatch.setattr("core.runtime.redis_packing._unsent", lambda _: 1)  # so that it has to be waited for
+    address = urlsplit(redis_url)
+    connection = PackingConnection(host=address.hostname or "", port=address.port or 0, socket_timeout=5)
+    await connection.connect()
+    sending = asyncio.gather(
+        connection.send_packed_command(connection.pack_command("PING"), check_health=False),
+        connection.disconnect(nowait=True),
+    )
+    with pytest.raises(RedisConnectionError, match="closed the connection"):
+        await sending
 
 
 @pytest.mark.parametrize("form", ["redis://{}", "redis+cluster://{}", "redis+sentinel://{}/main"])
