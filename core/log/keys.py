@@ -79,6 +79,11 @@ class Source:
         """String: ``<offset> <stream id>`` up to which the archiver has everything; absent without an archive."""
         return f"{self.companion}:archived"
 
+    @property
+    def moved(self) -> str:
+        """String: the offset up to which a repartition dealt out the log anew; what is missing there is archived."""
+        return f"{self.companion}:moved"
+
     def owner(self, topic: Topic) -> str:
         """Who owns the topic: the first user it was published with."""
         return f"{self.companion}:owner:{topic.path}"
@@ -259,7 +264,8 @@ class Keys:
         """Whether a key may live without a TTL: there are few of these, and each is bounded."""
         allowed = {self.watched, self.layout, self.spooled}
         for source in self.sources():
-            allowed |= {source.key, source.offset, source.archived, self.dead(source), self.parked(source)}
+            allowed |= {source.key, source.offset, source.archived, source.moved}
+            allowed |= {self.dead(source), self.parked(source)}
         for partition in range(self.partitions):
             allowed |= {self.changes(partition), self.checkpoint(partition), self.generation(partition)}
             allowed.add(self.history(partition))

@@ -94,16 +94,18 @@ class LogReader:
 class Continuity:
     """Whether entries follow each other without a hole: ids say what comes after what, offsets that nothing is missing.
 
-    ``offset`` is that of the last entry that has one.
+    ``offset`` is that of the last entry that has one. What is missing up to ``moved`` is in the archive, as parts of
+    the partitions there were before.
     """
 
-    def __init__(self, offset: int = 0) -> None:
+    def __init__(self, offset: int = 0, moved: int = 0) -> None:
         self.offset = offset
+        self._moved = moved
 
     def follows(self, entry: Entry) -> bool:
         """Whether nothing is missing before this entry, the next there is. What another hand added says nothing."""
         before, self.offset = self.offset, entry.offset or self.offset
-        return not entry.offset or entry.offset == before + 1
+        return not entry.offset or entry.offset == before + 1 or before < entry.offset <= self._moved + 1
 
 
 def topics_named(entry: Entry) -> list[Topic]:

@@ -62,9 +62,9 @@ def fold_batch(
         entry = late_entry = None  # as a rule the first, shared by all topics
         for work, state in changes:
             if state is work.state:
-                told = late_entry = late_entry or _feed_entry(record, late=True)
+                told = late_entry = late_entry or feed_entry(record, late=True)
             else:
-                told = entry = entry or _feed_entry(record, late=False)
+                told = entry = entry or feed_entry(record, late=False)
             work.entries.append(told)
             work.state = state
             work.heard[record.source] = record.stream_id
@@ -73,7 +73,8 @@ def fold_batch(
     return Folded([_update(topic, work, version) for topic, work in working.items() if work.entries], failed)
 
 
-def _feed_entry(record: Record, *, late: bool) -> FeedEntry:
+def feed_entry(record: Record, *, late: bool) -> FeedEntry:
+    """The event as it stands in a feed; ``late``: it came too late to count there."""
     envelope = record.envelope
     data = wire_data(record.data, timestamp=envelope.time, run_id=envelope.run_id, late=late)
     return FeedEntry(envelope.event.type, data, str(record.stream_id))

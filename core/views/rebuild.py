@@ -9,9 +9,8 @@ from pydantic_core import to_jsonable_python
 
 from core.log.keys import HEARD_BY, Keys, Source, partition_of
 from core.views.folds import State, evolve, initial, render
-from core.views.project import FOLD_ERRORS
+from core.views.project import FOLD_ERRORS, feed_entry
 from core.views.stored import FeedEntry, Stored
-from pipai_contracts.frames import wire_data
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, Record, StreamId
 
@@ -45,16 +44,22 @@ class Fresh:
         """Stream id of the first event; `BEGINNING` before there is one."""
         return min(self.oldest.values(), default=BEGINNING)
 
-    def take(self, record: Record) -> None:
-        """Fold one more event; one the fold cannot take is left out, as the projector parks it."""
+    def take(self, record: Record, made: dict[bool, FeedEntry] | None = None) -> None:
+        """Fold one more event; one the fold cannot take is left out, as the projector parks it.
+
+        ``made``: the event's feed entries, late or not, as far as another view has made them.
+        """
         try:
             state = evolve(self.state, record)
         except FOLD_ERRORS:
             return
-        envelope = record.envelope
         late = state is self.state
-        data = wire_data(record.data, timestamp=envelope.time, run_id=envelope.run_id, late=late)
-        self.entries.append(FeedEntry(envelope.event.type, data, str(record.stream_id)))
+        entry = made.get(late) if made is not None else None
+        if entry is None:
+            entry = feed_entry(record, late=late)
+            if made is not None:
+                made[late] = entry
+        self.entries.append(entry)
         self.state = state
         self.pos += 1
         self.heard[record.source] = record.stream_id

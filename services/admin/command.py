@@ -7,8 +7,9 @@ from typing import Final
 
 from redis.asyncio import Redis
 
+from core.log.archive.archive import Archive
+from core.log.archive.place import ArchiveSettings
 from core.log.keys import Keys
-from core.runtime.settings import Settings
 
 DONE: Final = 0
 FOUND: Final = 1
@@ -23,11 +24,12 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The deployment a command works on."""
+    """The deployment a command works on; without an ``archive`` its history is what the log still has."""
 
-    settings: Settings
+    settings: ArchiveSettings
     redis: Redis
     keys: Keys
+    archive: Archive | None = None
 
 
 @dataclass(frozen=True, slots=True)

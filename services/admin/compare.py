@@ -2,27 +2,35 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
+from zlib import crc32
 
 from redis.asyncio import Redis
 
-from core.log.keys import Keys
+from core.log.archive.wanted import Wanted
+from core.log.keys import HEARD_BY, SOURCES, Keys
 from core.log.scan import keys_beginning
 from core.runtime.redis import ask_holder
-from core.runtime.settings import Settings
 from core.views.rebuild import Difference, Fresh, Live, differences, why_unverifiable
 from core.views.replace import ViewReplacer
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING
-from services.admin.command import RefusedError
+from services.admin.command import Deployment, RefusedError
+from services.admin.folds import TopicFolds, wanted_of
 from services.admin.foreign import ForeignKeys
-from services.admin.index import LogIndex
 from services.admin.selection import Selection
 
 MISFIT: Final = "one of its keys is of the wrong type: the next event of it has that made anew"
 """Why a view cannot be looked at."""
+
+_EVENTS_AT_ONCE: Final = 1_000_000
+"""Of the archive, folded in one go: with their feeds half a gigabyte."""
+
+_TOPICS_AT_ONCE: Final = 100_000
+"""Their states are as much."""
 
 _SETTLE_TRIES: Final = 20
 """Looks at a view whose latest commit has no checkpoint yet, until it is taken as it is: its projector is dead."""
@@ -45,36 +53,69 @@ class Comparison:
 
 
 class Comparer:
-    """Compares views of one deployment with its log."""
+    """Compares views of one deployment with its history, as many of them at a time as can be folded in memory."""
 
-    def __init__(self, redis: Redis, keys: Keys, settings: Settings, selection: Selection) -> None:
-        self._redis = redis
-        self._keys = keys
+    def __init__(self, deployment: Deployment, selection: Selection) -> None:
+        settings = deployment.settings
+        self._deployment = deployment
+        self._redis = deployment.redis
+        self._keys = deployment.keys
         self._ttl = settings.view_ttl
         self._selection = selection
-        length = settings.stream_max_entries
-        self._index = LogIndex(redis, keys, selection.wants, feed_length=length)
-        self.replacer = ViewReplacer(redis, keys, feed_length=length, ttl=settings.view_ttl)
+        self._feed_length = settings.stream_max_entries
+        self._folds = self._begin(lambda _: False)
+        self.replacer = ViewReplacer(
+            deployment.redis, deployment.keys, feed_length=self._feed_length, ttl=settings.view_ttl
+        )
 
     async def topics(self) -> AsyncIterator[Topic]:
-        """The selected topics: those in the log, then those that only have a view.
+        """The selected topics, to be compared one by one: those with events, then those that only have a view.
 
         Raises:
             RefusedError: the one that was selected is neither.
         """
-        await self._index.read_projected()
-        logged = set(self._index.topics)
         only = self._selection.topic
         if only is not None:
-            if only not in logged and not await self._redis.exists(self._keys.view(only)):
+            self._folds = self._begin(self._selection.wants, wanted_of(only))
+            await self._folds.read_projected()
+            if only not in self._folds.topics and not await self._redis.exists(self._keys.view(only)):
                 raise RefusedError(f"no such topic: {only.path} has no view, and no event that was projected")
             yield only
             return
-        for topic in sorted(logged):
-            yield topic
-        async for topic in viewed_topics(self._redis, self._keys, ForeignKeys()):
-            if self._selection.wants(topic) and topic not in logged:
+        parts = await self._parts()
+        for part in range(parts):
+            wanted = partial(self._is_of_part, part, parts)
+            self._folds = self._begin(wanted)
+            await self._folds.read_projected()
+            folded = set(self._folds.topics)
+            for topic in sorted(folded):
                 yield topic
+            async for topic in viewed_topics(self._redis, self._keys, ForeignKeys()):
+                if wanted(topic) and topic not in folded:
+                    yield topic
+
+    async def _parts(self) -> int:
+        """In how many parts topics are folded: memory is bounded, and each part reads the history once more."""
+        archive = self._deployment.archive
+        if archive is None:
+            return 1
+        events, topics = await archive.size_up()
+        return 1 + max(events // _EVENTS_AT_ONCE, topics // _TOPICS_AT_ONCE)
+
+    def _is_of_part(self, part: int, parts: int, topic: Topic) -> bool:
+        return self._selection.wants(topic) and crc32(topic.path.encode()) % parts == part
+
+    def _begin(self, wants: Callable[[Topic], bool], only: Wanted | None = None) -> TopicFolds:
+        kind = self._selection.topic.kind if self._selection.topic else self._selection.kind
+        return TopicFolds(
+            self._redis,
+            self._keys,
+            self._deployment.archive,
+            wants,
+            feed_length=self._feed_length,
+            streams=SOURCES if kind is None else HEARD_BY[kind],
+            only=only,
+        )
 
     async def compare(self, topic: Topic) -> Comparison:
         """The topic's view beside the fold of its log up to the same position.
@@ -90,9 +131,9 @@ class Comparer:
                 break
             await asyncio.sleep(random.uniform(0, 0.005 * (attempt + 1)))  # noqa: S311 - jitter
             live = await self.replacer.look(topic)
-        await self._index.read_up_to(live.reached)
-        fresh = await self._index.fold(topic, live.reached)
-        reason = why_unverifiable(live, fresh, self._index.log_states(topic))
+        await self._folds.read_up_to(live.reached)
+        fresh = await self._folds.fold(topic, live.reached)
+        reason = why_unverifiable(live, fresh, self._folds.log_states(topic))
         found = [] if reason is not None else differences(live, fresh)
         return Comparison(topic, live, fresh, reason, found, await self._is_expired(live, fresh))
 

@@ -9,11 +9,16 @@ from typing import Final
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
+from core.log.archive.archive import Archive
+from core.log.archive.parquet import SegmentFileError
+from core.log.archive.place import ArchiveSettings
+from core.log.archive.spooled import Spooled
+from core.log.archive.store import StoreAwayError
 from core.log.errors import LogError
 from core.log.keys import Keys
 from core.log.layout import Layout, load_layout, require_same
 from core.runtime.redis import command_client, safe_address
-from core.runtime.settings import Settings, what_is_wrong
+from core.runtime.settings import what_is_wrong
 from services.admin.archive import ARCHIVE
 from services.admin.command import REFUSED, Command, Deployment, RefusedError
 from services.admin.dead import DEAD
@@ -43,7 +48,7 @@ def main(arguments: Sequence[str], program: str = PROGRAM) -> int:
         command.add_arguments(subparsers.add_parser(command.name, help=command.help, description=command.help))
     chosen = parser.parse_args(arguments)
     try:
-        settings = Settings()
+        settings = ArchiveSettings()
     except ValidationError as error:
         sys.stderr.write(f"{what_is_wrong(error)}\n")
         return REFUSED
@@ -59,12 +64,15 @@ def run() -> int:
     return main(sys.argv[1:])
 
 
-async def _carry_out(command: Command, settings: Settings, chosen: argparse.Namespace) -> tuple[int, str]:
+async def _carry_out(command: Command, settings: ArchiveSettings, chosen: argparse.Namespace) -> tuple[int, str]:
     """The exit code, and why it was refused."""
     redis = command_client(settings.redis_address())
+    archive: Archive | None = None
     try:
         layout = await load_layout(redis, Keys(settings.key_prefix))
-        deployment = Deployment(settings, redis, Keys(settings.key_prefix, _partitions(settings, layout)))
+        keys = Keys(settings.key_prefix, _partitions(settings, layout))
+        archive = settings.open_archive(Spooled(redis, keys))
+        deployment = Deployment(settings, redis, keys, archive)
         if not command.guarded:
             return await command.carry_out(deployment, chosen), ""
         require_same(layout, deployment.keys)
@@ -76,11 +84,15 @@ async def _carry_out(command: Command, settings: Settings, chosen: argparse.Name
         return REFUSED, str(error)
     except (RedisError, LogError) as error:
         return REFUSED, f"{safe_address(settings.redis_address())}: {error}"
+    except (StoreAwayError, SegmentFileError, ValueError) as error:
+        return REFUSED, f"the archive cannot be read: {error}"
     finally:
+        if archive is not None:
+            archive.close()
         await redis.aclose()
 
 
-def _partitions(settings: Settings, layout: Layout | None) -> int:
+def _partitions(settings: ArchiveSettings, layout: Layout | None) -> int:
     """The deployment's own number unless STREAM_PARTITIONS names one: who looks at a deployment need not know it."""
     named = "stream_partitions" in settings.model_fields_set
     return settings.stream_partitions if named or layout is None else layout.partitions

@@ -78,23 +78,42 @@ class LogMover:
         olds = [self._old.source(name, partition) for partition in range(self._old.partitions)]
         streams = [_Stream(self._new.source(name, partition)) for partition in range(self._new.partitions)]
         continuity = {source: Continuity() for source in olds}
+        archived = await self._archived_offsets(olds)
+        all_archived = True
         self._newest_dealt = BEGINNING
         self._archived = await self._archived_of(olds)
         async for logged in self._log.read_together(dict.fromkeys(olds)):
             if not continuity[logged.source].follows(logged.entry):
                 _note_hole(streams)
+                all_archived &= logged.entry.offset - 1 <= archived[logged.source]
             await self._deal(logged, streams)
             self._progress.step()
         newest = BEGINNING
         for source in olds:
-            if int(cast("bytes | None", await self._redis.get(source.offset)) or 0) > continuity[source].offset:
+            last = int(cast("bytes | None", await self._redis.get(source.offset)) or 0)
+            if last > continuity[source].offset:
                 _note_hole(streams)
+                all_archived &= last <= archived[source]
             newest = max(newest, await self._log.newest(source))
             await self._note_groups(source)
         for stream in streams:
             await self._finish(stream, newest)
             if self._archived is not None:
-                await self._redis.set(staged(stream.source.archived), str(stream.archived))
+                await self._hand_over_archived(stream, all_archived=all_archived)
+
+    async def _hand_over_archived(self, stream: _Stream, *, all_archived: bool) -> None:
+        """Have the new source archived from where the old ones were; ``all_archived``: what they lack is archived."""
+        reached = stream.archived
+        if all_archived:
+            await self._redis.set(staged(stream.source.moved), stream.offset)
+            if reached.stream_id == stream.newest:
+                reached = self.ledger.checkpoints.get(stream.source.name, reached)
+        await self._redis.set(staged(stream.source.archived), str(reached))
+
+    async def _archived_offsets(self, olds: Sequence[Source]) -> dict[Source, int]:
+        """Up to which offset each is archived."""
+        known = await ArchiveCheckpoints(self._redis).load(olds)
+        return {source: checkpoint.offset if checkpoint else 0 for source, checkpoint in known.items()}
 
     async def _archived_of(self, olds: Sequence[Source]) -> StreamId | None:
         """Up to where all of these are archived; None when none of them is.

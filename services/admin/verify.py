@@ -27,7 +27,7 @@ _ADD_ARGUMENTS: Final = selection_and("--json", "one JSON object per line")
 
 async def _verify(deployment: Deployment, chosen: Namespace) -> int:
     """Compare every selected view with a fresh fold of the log; 1 when there is a difference."""
-    comparer = Comparer(deployment.redis, deployment.keys, deployment.settings, selection_of(chosen))
+    comparer = Comparer(deployment, selection_of(chosen))
     counts = Counter[str]()
     progress = Progress("views looked at")
     async for topic in comparer.topics():

@@ -68,7 +68,8 @@ class Writer:
         stretch = await self._read(source, archived, projected)
         if not stretch.entries:
             return archived
-        offset = self._count_holes(source, archived, stretch.entries)
+        moved = (await self._checkpoints.moved([source]))[source]
+        offset = self._count_holes(source, Continuity(archived.offset, moved), stretch.entries)
         segment = Segment(source.name, *(stretch.entries[end].entry.stream_id for end in (0, -1)))
         target = self._spool.place_of(segment)
         size = await asyncio.to_thread(self._parquet.write, stretch.entries, target)
@@ -105,9 +106,8 @@ class Writer:
         return _Stretch(entries, more=False)
 
     @staticmethod
-    def _count_holes(source: Source, archived: Checkpoint, entries: Sequence[Logged]) -> int:
+    def _count_holes(source: Source, continuity: Continuity, entries: Sequence[Logged]) -> int:
         """Count what is gone before it could be archived, by the offsets that are missing; returns the last offset."""
-        continuity = Continuity(archived.offset)
         for _, entry, _ in entries:
             gone = entry.offset - continuity.offset - 1
             if not continuity.follows(entry) and gone > 0:

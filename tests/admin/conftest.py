@@ -27,6 +27,7 @@ def admin(redis_url: str, key_prefix: str, monkeypatch: pytest.MonkeyPatch) -> A
     monkeypatch.setenv("KEY_PREFIX", key_prefix)
     monkeypatch.setenv("STREAM_MAX_ENTRIES", "5000")
     monkeypatch.setenv("VIEW_TTL", "600")
+    monkeypatch.setenv("ARCHIVE_URL", "off")
 
     async def _admin(*arguments: str, partitions: int = 1) -> int:
         monkeypatch.setenv("STREAM_PARTITIONS", str(partitions))

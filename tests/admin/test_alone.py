@@ -15,7 +15,7 @@ from services.admin import place
 from services.admin.alone import alone
 from services.admin.command import RefusedError
 from services.admin.compare import Comparer
-from services.admin.index import LogIndex
+from services.admin.folds import TopicFolds
 from tests.admin.conftest import Admin
 from tests.admin.test_verify_and_rebuild import plant
 from tests.core.telling import step
@@ -87,7 +87,7 @@ async def test_two_who_replace_a_view_at_once_leave_one_whole_view(projected: De
 
 
 async def _folded(deployment: Deployment) -> Fresh:
-    index = LogIndex(deployment.redis, deployment.keys, lambda _: True, feed_length=5000)
+    index = TopicFolds(deployment.redis, deployment.keys, None, lambda _: True, feed_length=5000)
     await index.read_projected()
     return await index.fold(
         W, {deployment.source().name: (await deployment.checkpoints.load(deployment.source())).stream_id}

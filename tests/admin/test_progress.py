@@ -24,8 +24,8 @@ async def test_every_part_of_a_command_says_how_far_it_is(
         await deployment.settled()
     await DeadEnd(deployment.redis, deployment.keys, deployment.source()).park(1)
     told = {
-        ("verify", "--json"): ["entries of the log read: 2", "views looked at: 1"],
-        ("rebuild",): ["entries of the log read: 2", "views looked at: 1"],
+        ("verify", "--json"): ["events read: 2", "views looked at: 1"],
+        ("rebuild",): ["events read: 2", "views looked at: 1"],
         ("dead", "purge", "--all", "--yes", "--json"): ["letters purged: 1"],
         ("repartition", "--to", "2", "--yes"): [
             *["events copied: 2", "views copied: 1", "views checked: 1", "old keys deleted: ", "new keys placed: "],

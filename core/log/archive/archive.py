@@ -3,18 +3,23 @@
 import asyncio
 import heapq
 import time
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 from core.log.archive.parquet import Parquet, SegmentFileError
 from core.log.archive.rows import Row
-from core.log.archive.segment import Segment, stream_of
+from core.log.archive.segment import Segment, day_of, stream_of
 from core.log.archive.spool import Spool
 from core.log.archive.spooled import Spooled, Waiting
 from core.log.archive.store import SegmentStore, StoreAwayError
 from core.log.archive.wanted import Place, Wanted
+from core.log.checkpoint import Checkpoint
+from core.log.keys import SOURCES
 from pipai_contracts.record import StreamId
+
+T = TypeVar("T")
 
 _FIRST: Final = 16
 _MOST: Final = 256
@@ -32,6 +37,13 @@ _TRIES: Final = 3
 
 class SlowSearchError(Exception):
     """The archive has too much to look through for that question."""
+
+
+class Whole(NamedTuple):
+    """A stretch of a source without a hole: from ``since`` on (`BEGINNING`: from its first event on) up to ``upto``."""
+
+    since: StreamId
+    upto: Checkpoint
 
 
 class Archive:
@@ -74,24 +86,82 @@ class Archive:
             else:
                 return
 
+    async def read_stream(self, stream: str, wanted: Wanted | None = None) -> AsyncGenerator[list[Row]]:
+        """All entries of a source stream, whatever partitions it had, or the wanted of them, in the order of places.
+
+        A day at a time is sorted, on the disk where it is large.
+        """
+        after: Place | None = None
+        failed = 0
+        while True:
+            segments = [
+                one for one in await self._segments([stream]) if wanted is None or _may_have(one, wanted, after)
+            ]
+            by_day = groupby(sorted(segments, key=_first), key=lambda segment: day_of(segment.first))
+            try:
+                for day in [list(of_day) for _, of_day in by_day]:
+                    if after is not None and max(segment.last for segment in day) < after.stream_id:
+                        continue
+                    pages = self._parquet.read_all(await self._files(day), wanted, after=after)
+                    while (rows := await asyncio.to_thread(next, pages, None)) is not None:
+                        yield rows
+                        after, failed = rows[-1].place, 0
+            except SegmentFileError:
+                failed += 1
+                if failed == _TRIES:
+                    raise
+            else:
+                return
+
+    async def whole_since(self, moved: Mapping[str, int]) -> dict[str, Whole]:
+        """Per source with segments from where on these have every entry, and up to where.
+
+        ``moved``: of sources that a repartition wrote, see `core.log.replay.Continuity`.
+        """
+
+        async def look(segments: list[Segment]) -> dict[str, Whole]:
+            found: dict[str, Whole] = {}
+            for source, of_source in groupby(sorted(segments), key=lambda segment: segment.source):
+                files = await self._files(list(of_source))
+                found[source] = Whole(*await asyncio.to_thread(self._parquet.holes, files, moved.get(source, 0)))
+            return found
+
+        return await self._tried(SOURCES, look)
+
+    async def size_up(self) -> tuple[int, int]:
+        """About how many entries there are, and how many topics and users these are of."""
+
+        async def look(segments: list[Segment]) -> tuple[int, int]:
+            files = await self._files(segments)
+            return await asyncio.to_thread(self._parquet.size_up, files) if files else (0, 0)
+
+        return await self._tried(SOURCES, look)
+
+    async def _tried(self, streams: Sequence[str], question: Callable[[list[Segment]], Awaitable[T]]) -> T:
+        """The answer from these streams' segments, which may move, and be asked for again, meanwhile."""
+        for last_try in (False, False, True):
+            try:
+                return await question(await self._segments(streams))
+            except SegmentFileError:
+                if last_try:
+                    raise
+        raise AssertionError
+
     async def find(self, wanted: Wanted, *, after: Place | None, limit: int) -> list[Row]:
         """The first ``limit`` wanted entries beyond a place, in the order of their places.
 
         Raises:
             SlowSearchError: that takes too long.
         """
-        for last_try in (False, False, True):
-            segments = [one for one in await self._segments(wanted.streams) if _may_have(one, wanted, after)]
-            try:
-                return await self._find_in(segments, wanted, after, limit)
-            except SegmentFileError:
-                if last_try:
-                    raise
-        raise AssertionError
+
+        async def look(segments: list[Segment]) -> list[Row]:
+            return await self._find_in([one for one in segments if _may_have(one, wanted, after)], wanted, after, limit)
+
+        return await self._tried(wanted.streams, look)
 
     async def _find_in(self, segments: Iterable[Segment], wanted: Wanted, after: Place | None, limit: int) -> list[Row]:
         """As `find`: the oldest segments first, more and more of them at once, until nothing older can come."""
-        ordered = sorted(segments, key=lambda segment: segment.first)
+        ordered = sorted(segments, key=_first)
         found: dict[Place, Row] = {}
         began, start, count = time.monotonic(), 0, _FIRST
         while start < len(ordered):
@@ -151,12 +221,16 @@ def overlapping(segments: Iterable[Segment]) -> list[list[Segment]]:
     """The segments of a source, oldest first, those together whose stretches overlap."""
     groups: list[list[Segment]] = []
     end: StreamId | None = None
-    for segment in sorted(segments, key=lambda one: one.first):
+    for segment in sorted(segments, key=_first):
         if end is None or segment.first > end:
             groups.append([])
         groups[-1].append(segment)
         end = segment.last if end is None else max(end, segment.last)
     return groups
+
+
+def _first(segment: Segment) -> StreamId:
+    return segment.first
 
 
 def _may_have(segment: Segment, wanted: Wanted, after: Place | None) -> bool:

@@ -36,6 +36,14 @@ class ArchiveCheckpoints:
             for source, text in zip(sources, stored, strict=True)
         }
 
+    async def moved(self, sources: Sequence[Source]) -> dict[Source, int]:
+        """Up to which offset a repartition dealt out each source anew: what is missing there was archived before."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for source in sources:
+                pipe.get(source.moved)
+            stored = cast("list[bytes | None]", await pipe.execute())
+        return {source: int(text or 0) for source, text in zip(sources, stored, strict=True)}
+
     async def begin(self, source: Source) -> Checkpoint:
         """Have the source archived from its oldest entry on, unless it is already; returns how far it is."""
         await self._redis.set(source.archived, str(NOTHING), nx=True)

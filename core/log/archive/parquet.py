@@ -11,9 +11,10 @@ import duckdb
 from core.log.archive.durable import sync
 from core.log.archive.rows import COLUMNS, Row, columns_of, row_read
 from core.log.archive.wanted import Place, Wanted
+from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.replay import Logged
 from pipai_contracts.ids import KINDS
-from pipai_contracts.record import StreamId
+from pipai_contracts.record import BEGINNING, StreamId
 
 ROW_GROUP: Final = 20_480
 """Rows that are skipped together when none of them can be of a topic. A multiple of DuckDB's vectors of 2,048."""
@@ -33,6 +34,21 @@ _BETWEEN: Final = (
 )
 _FILES: Final = "read_parquet(?, hive_partitioning = true, hive_types_autocast = false)"
 _SELECT: Final = f"SELECT DISTINCT ON ({_IN_ORDER}, event_id) {_READ} FROM {_FILES}"  # noqa: S608 - of constants
+_HOLES: Final = f"""
+WITH entries AS (
+    SELECT "offset", {_BY_ID}, lag("offset", 1, 0) OVER (ORDER BY {_BY_ID}) AS before
+    FROM (SELECT DISTINCT "offset", {_BY_ID} FROM read_parquet(?) WHERE "offset" > 0)
+)
+SELECT
+    max(({_BY_ID})) FILTER ("offset" > before + 1 AND "offset" - 1 > ?),
+    arg_max("offset", ({_BY_ID})),
+    max(({_BY_ID}))
+FROM entries
+"""  # noqa: S608 - of constants
+_SIZE_UP: Final = (
+    "SELECT count(*), approx_count_distinct((tenant, topic)) + approx_count_distinct((tenant, user_id)) "
+    "FROM read_parquet(?)"
+)
 _OPTIONS: Final = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
 
 
@@ -125,13 +141,51 @@ class Parquet:
         """
         conditions: list[str] = []
         values: list[Any] = []
-        for condition, *given in _conditions(wanted, after):
+        for condition, *given in [*_wanted(wanted), *_beyond(after)]:
             conditions.append(condition)
             values += given
         found: list[Row] = []
         for rows in self._ask(files, " AND ".join(conditions), values, limit=limit):
             found += rows
         return found
+
+    def read_all(self, files: Sequence[Path], wanted: Wanted | None, *, after: Place | None) -> Iterator[list[Row]]:
+        """All entries of these segments beyond a place, or the wanted of them, in the order of their places.
+
+        Raises:
+            SegmentFileError: one of them cannot be read.
+        """
+        conditions, values = ["true"], list[Any]()
+        for condition, *given in [*_wanted(wanted), *_beyond(after)]:
+            conditions.append(condition)
+            values += given
+        yield from self._ask(files, " AND ".join(conditions), values, limit=None)
+
+    def holes(self, files: Sequence[Path], moved: int) -> tuple[StreamId, Checkpoint]:
+        """From where on a source is without a hole in its segments, by their offsets, and where they end.
+
+        `BEGINNING` when they have everything from the first event on. A hole is where an offset does not follow the
+        one before; one that is lower was given again by a log that went back. ``moved``: see `Continuity`.
+
+        Raises:
+            SegmentFileError: one of them cannot be read.
+        """
+        with self._working() as connection:
+            row = connection.execute(_HOLES, [[str(file) for file in files], moved]).fetchone()
+        if row is None or row[2] is None:
+            return BEGINNING, NOTHING
+        since = BEGINNING if row[0] is None else StreamId(*row[0])
+        return since, Checkpoint(row[1], StreamId(*row[2]))
+
+    def size_up(self, files: Sequence[Path]) -> tuple[int, int]:
+        """About how many entries these segments have, and how many topics and users these are of.
+
+        Raises:
+            SegmentFileError: one of them cannot be read.
+        """
+        with self._working() as connection:
+            row = connection.execute(_SIZE_UP, [[str(file) for file in files]]).fetchone()
+        return (row[0], row[1]) if row is not None else (0, 0)
 
     def _ask(
         self, files: Sequence[Path], where: str, values: Sequence[Any], *, limit: int | None
@@ -164,7 +218,9 @@ class Parquet:
                 self._rest.notify_all()
 
 
-def _conditions(wanted: Wanted, after: Place | None) -> Iterator[tuple[Any, ...]]:
+def _wanted(wanted: Wanted | None) -> Iterator[tuple[Any, ...]]:
+    if wanted is None:
+        return
     yield "tenant = ?", wanted.tenant
     if wanted.kind is not None and wanted.id is not None:
         yield "topic = ?", f"{wanted.kind}:{wanted.id}"
@@ -180,6 +236,9 @@ def _conditions(wanted: Wanted, after: Place | None) -> Iterator[tuple[Any, ...]
         yield "stream_ms >= ?", wanted.since
     if wanted.until is not None:
         yield "stream_ms < ?", wanted.until
+
+
+def _beyond(after: Place | None) -> Iterator[tuple[Any, ...]]:
     if after is not None:
         (milliseconds, sequence), stream, topic = after
         yield "stream_ms >= ?", milliseconds
