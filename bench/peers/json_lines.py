@@ -1,10 +1,10 @@
-"""The peer of `bench.archive`: a line of JSON for each event, many in a file that is compressed with zstd.
+"""The peer of the archive's measurements: a line of JSON for each event, many in a file that is compressed with zstd.
 
 The same library compresses and reads. What is looked for has to be read for: nothing says where it is.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ import duckdb
 from core.log.archive.durable import sync
 from core.log.replay import Logged
 
+_PAGE: Final = 2_048
 _FORM: Final = "header false, quote '', escape '', delimiter '\x01', compression zstd"
 _READ: Final = "header = false, quote = '', escape = '', delim = '\x01', compression = 'zstd', auto_detect = false"
 
@@ -40,6 +41,14 @@ class JsonLines:
         source = f"read_csv('{self._folder}/*.zst', columns = {{'line': 'VARCHAR'}}, {_READ})"
         question = f"SELECT line FROM {source} WHERE contains(line, ?) LIMIT ?"  # noqa: S608 - of ours
         return len(self._database.execute(question, [f'"topic": "{topic}"', limit]).fetchall())
+
+    def read(self) -> Iterator[str]:
+        """All lines, in the order in which they were written."""
+        for number in range(self._files):
+            source = f"read_csv('{self._folder}/{number:06}.zst', columns = {{'line': 'VARCHAR'}}, {_READ})"
+            reader = self._database.execute(f"SELECT line FROM {source}")  # noqa: S608 - of ours
+            while rows := reader.fetchmany(_PAGE):
+                yield from (line for (line,) in rows)
 
     def close(self) -> None:
         """Give back what it holds."""

@@ -6,6 +6,7 @@ The fixed width makes times compare as text in the order they happened.
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -18,7 +19,14 @@ def format_time(moment: datetime) -> str:
 
 def format_millis(milliseconds: int) -> str:
     """The time of a Redis stream id's millisecond part."""
-    return format_time(datetime.fromtimestamp(milliseconds / 1000, UTC))
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{_format_second(seconds)}.{rest:03}Z"
+
+
+@lru_cache(1024)
+def _format_second(seconds: int) -> str:
+    """The time without its milliseconds, kept: the log has many events of each second."""
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
 
 
 _RFC_3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)

@@ -48,7 +48,7 @@ def decode(source: Source, entry: Entry) -> Record:
         data = fields[b"data"]
         event = read_event(fields[b"type"].decode(), version, data)
         envelope = _envelope(fields, version, event)
-        line = data if version == SCHEMA_VERSION and _is_line(data) else encode_data(event)
+        line = data if version == SCHEMA_VERSION and is_line(data) else encode_data(event)
     except ValidationError as error:  # its own words repeat what is in the event, and these go into logs
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:_MAX_FAULTS]
@@ -88,6 +88,6 @@ def _envelope(fields: dict[bytes, bytes], version: int, event: AnyEvent) -> Enve
     return Envelope.of_valid(told)
 
 
-def _is_line(data: bytes) -> bool:
+def is_line(data: bytes) -> bool:
     """Whether JSON of an object can go into a ``data:`` line as it is."""
     return len(data) <= MAX_EVENT_BYTES and data[-1:] == b"}" and b"\n" not in data and b"\r" not in data

@@ -2,8 +2,8 @@
 
 import secrets
 from contextlib import suppress
-from itertools import islice
-from typing import Any, Final, cast
+from itertools import count, islice
+from typing import Final, cast
 
 from pydantic_core import to_json
 from redis.asyncio import Redis
@@ -18,7 +18,7 @@ from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
 
 _PAGE: Final = 100
-"""Feed entries written at once."""
+"""Feed entries written at once, in the order of a feed entry's fields."""
 
 _STAGED_SECONDS: Final = 300
 """How long a feed may wait to be put in place; one that was left behind by a crash goes by itself."""
@@ -43,6 +43,7 @@ class ViewReplacer:
         self._feed_length = feed_length
         self._ttl = ttl
         self._store = ViewStore(redis, keys, feed_length=feed_length, ttl=ttl)
+        self._stage = load_script(redis, __file__, "stage.lua")
         self._replace = load_script(redis, __file__, "replace.lua")
 
     async def look(self, topic: Topic) -> Live:
@@ -126,13 +127,7 @@ class ViewReplacer:
 
     async def _stage_feed(self, staged: str, fresh: Fresh) -> None:
         """Write the feed under a name of its own: the script that puts it in place must not take long."""
-        pos = fresh.pos - len(fresh.entries)
-        entries = iter(fresh.entries)
-        while page := list(islice(entries, _PAGE)):
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for entry in page:
-                    pos += 1
-                    fields: dict[Any, Any] = {"event": entry.event, "data": entry.data, "stream_id": entry.stream_id}
-                    pipe.xadd(staged, fields, id=f"{pos}-0")
-                pipe.expire(staged, _STAGED_SECONDS)
-                await pipe.execute()
+        numbered = zip(count(fresh.pos - len(fresh.entries) + 1), fresh.entries, strict=False)
+        while page := list(islice(numbered, _PAGE)):
+            entries = [field for pos, entry in page for field in (pos, *entry)]
+            await self._stage(keys=[staged], args=[_STAGED_SECONDS, *entries])

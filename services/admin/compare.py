@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from typing import Final
 from zlib import crc32
 
@@ -100,7 +101,7 @@ class Comparer:
         if archive is None:
             return 1
         events, topics = await archive.size_up()
-        return 1 + max(events // _EVENTS_AT_ONCE, topics // _TOPICS_AT_ONCE)
+        return max(ceil(events / _EVENTS_AT_ONCE), ceil(topics / _TOPICS_AT_ONCE), 1)
 
     def _is_of_part(self, part: int, parts: int, topic: Topic) -> bool:
         return self._selection.wants(topic) and crc32(topic.path.encode()) % parts == part

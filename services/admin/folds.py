@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from core.log.archive.archive import Archive
 from core.log.archive.checkpoints import ArchiveCheckpoints
-from core.log.archive.rows import entry_of
+from core.log.archive.rows import Row, decode_row, entry_of
 from core.log.archive.segment import stream_of
 from core.log.archive.wanted import Place, Wanted
 from core.log.checkpoint import NOTHING, Checkpoint
@@ -34,9 +34,11 @@ _KNOWN_TOPICS: Final = 100_000
 
 
 class _Placed(NamedTuple):
+    """An event as it was found: in the log, or in the archive."""
+
     place: Place
     source: Source
-    entry: Entry
+    found: Entry | Row
 
 
 class TopicFolds:
@@ -101,9 +103,9 @@ class TopicFolds:
         readers += [self._logged(source, checkpoints[name]) for name, source in self._sources.items()]
         last: Place | None = None
         async for page in merge_pages(readers, _place):
-            for place, source, entry in page:
+            for place, source, found in page:
                 if place != last:  # else it is in the archive and in the log
-                    self._fold(source, entry)
+                    self._fold(source, found)
                 last = place
             self._progress.step(len(page))
 
@@ -116,8 +118,8 @@ class TopicFolds:
         for name in behind:
             target = max(checkpoints[name], Checkpoint(0, reached[name]), key=_at)
             async for page in self._logged(self._sources[name], target):
-                for _, source, entry in page:
-                    self._note(source, entry)
+                for place, source, found in page:
+                    self._note(source, found, place.stream_id)
 
     def log_states(self, topic: Topic) -> dict[str, LogState]:
         """What is known of the sources the topic may hear."""
@@ -206,8 +208,11 @@ class TopicFolds:
             page: list[_Placed] = []
             for row in rows:
                 source = self._concerns(row.stream, row.tenant, row.topic, row.user_id)
-                if source is not None and not row.parked and row.stream_id <= bounds[source.name]:
-                    page.append(_Placed(row.place, source, entry_of(row)))
+                if source is None or row.parked:
+                    continue
+                place = row.place
+                if place.stream_id <= bounds[source.name]:
+                    page.append(_Placed(place, source, row))
             if page:
                 yield page
 
@@ -244,27 +249,28 @@ class TopicFolds:
         reached = max(target.stream_id, scanned.stream_id)
         self._scanned[source.name] = Checkpoint(max(target.offset, continuity.offset), reached)
 
-    def _fold(self, source: Source, entry: Entry) -> None:
-        record = self._decode(source, entry)
+    def _fold(self, source: Source, found: Entry | Row) -> None:
+        record = self._decode(source, found)
         if record is not None:
             made: dict[bool, FeedEntry] = {}
             for topic in record.topics:
                 if self._wanted(topic):
                     self._fold_of(topic).take(record, made)
 
-    def _note(self, source: Source, entry: Entry) -> None:
-        record = self._decode(source, entry)
+    def _note(self, source: Source, found: Entry | Row, stream_id: StreamId) -> None:
+        record = self._decode(source, found)
         for topic in record.topics if record is not None else ():
             if self._wanted(topic):
-                self._later.setdefault(topic, []).append((entry.stream_id, source.name))
+                self._later.setdefault(topic, []).append((stream_id, source.name))
 
-    def _decode(self, source: Source, entry: Entry) -> Record | None:
+    def _decode(self, source: Source, found: Entry | Row) -> Record | None:
         """The event; None for one that no view has heard of, or that this build cannot read."""
         try:
-            return decode(source, entry)
+            return decode_row(source, found) if isinstance(found, Row) else decode(source, found)
         except UndecodableEntryError:
             return None
         except NewerVersionError:
+            entry = entry_of(found) if isinstance(found, Row) else found
             self._unread.update(topic for topic in topics_named(entry) if self._wanted(topic))
             return None
 

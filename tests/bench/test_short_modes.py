@@ -18,6 +18,7 @@ ROWS = {
     "known_workflows": 2,
     "idle_cost": 4,
     "archive": 5,
+    "rebuild": 2,
     "user_bound": 3,
     "delivery": 39 if find_nchan() else 32,
     "append": 11 if shutil.which("redis-benchmark") else 7,

@@ -8,10 +8,15 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from core.log.archive.wanted import Place
-from core.log.entry import Entry
+from core.log.entry import Entry, decode, is_line
+from core.log.errors import UndecodableEntryError
+from core.log.keys import Source
 from core.log.replay import Logged
-from pipai_contracts.record import StreamId
+from pipai_contracts.envelope import Envelope, encode_data
+from pipai_contracts.events import SCHEMA_VERSION
+from pipai_contracts.record import Record, StreamId
 from pipai_contracts.times import format_millis, normalize_time
+from pipai_contracts.upcast import read_event
 
 COLUMNS: Final = {
     "stream_ms": "UBIGINT",
@@ -116,6 +121,35 @@ def _row_of_anything(logged: Logged) -> Row:
 def entry_of(row: Row) -> Entry:
     """The entry again."""
     return Entry(row.stream_id, fields_of(row))
+
+
+def decode_row(source: Source, row: Row) -> Record:
+    """The event in a row, as `decode` finds it in the row's entry, in a third of the time.
+
+    What a projector could not decode is parked, and its row says so: the ids of any other were checked.
+
+    Raises:
+        NewerVersionError: it was written by a newer build.
+        UndecodableEntryError: it is no event.
+    """
+    if row.v != SCHEMA_VERSION or row.extra is not None or row.parked:
+        return decode(source, entry_of(row))
+    data = (row.data or "").encode()
+    try:
+        event = read_event(row.type or "", row.v, data)
+    except ValueError as error:
+        raise UndecodableEntryError(f"{source.key} {row.stream_id}: {error}") from error
+    told: dict[str, Any] = {
+        "event_id": row.event_id,
+        "v": row.v,
+        "tenant": row.tenant,
+        "user_id": row.user_id,
+        "run_id": row.run_id,
+        "time": format_millis(row.time or 0),
+        "event": event,
+    }
+    envelope = Envelope.of_valid(told)
+    return Record.of(source.name, row.stream_id, row.offset, envelope, data if is_line(data) else encode_data(event))
 
 
 def fields_of(row: Row) -> dict[bytes, bytes]:
