@@ -30,6 +30,7 @@ from core.log.archive.spool import Spool
 from core.log.entry import Entry, decode
 from core.log.keys import Keys
 from core.log.replay import Logged
+from core.runtime.loaded import expect_many_objects
 from core.runtime.redis import command_client
 from core.views.rebuild import Fresh
 from pipai_contracts.ids import Topic
@@ -144,4 +145,5 @@ if __name__ == "__main__":
     size = 3_000 if parser.parse_args().short else 1_000_000
     with tempfile.TemporaryDirectory() as directory:
         pin(os.getpid(), 0)
+        expect_many_objects()
         asyncio.run(measure(Path(directory), size))

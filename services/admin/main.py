@@ -17,6 +17,7 @@ from core.log.archive.store import StoreAwayError
 from core.log.errors import LogError
 from core.log.keys import Keys
 from core.log.layout import Layout, load_layout, require_same
+from core.runtime.loaded import expect_many_objects
 from core.runtime.redis import command_client, safe_address
 from core.runtime.settings import what_is_wrong
 from services.admin.archive import ARCHIVE
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str], program: str = PROGRAM) -> int:
 
 def run() -> int:
     """The entry point of the installed program."""
+    expect_many_objects()
     return main(sys.argv[1:])
 
 

@@ -1,6 +1,5 @@
 """The projector as a process: ``python -m services.projector``."""
 
-import gc
 import sys
 from contextlib import AsyncExitStack
 from functools import partial
@@ -12,7 +11,7 @@ from core.log.keys import Keys
 from core.log.layout import LayoutError
 from core.runtime.background import work_until_stopped
 from core.runtime.exits import UNFIT
-from core.runtime.loaded import keep_loaded
+from core.runtime.loaded import expect_many_objects, keep_loaded
 from core.runtime.logs import configure_logging, get_logger
 from core.runtime.memory import EvictingRedisError
 from core.runtime.metrics import PortBusyError
@@ -34,9 +33,7 @@ def build(settings: ProjectorSettings, stack: AsyncExitStack, leases: type[Lease
 
 def main() -> int:
     """Run until told to stop; 2 when a setting does not fit Redis, 1 when that cannot be reached or a port is taken."""
-    # Events and views hold no cycles: reference counts free them. Looking for cycles after every 700 new objects, as
-    # Python does by itself, took a quarter of the time here.
-    gc.set_threshold(50_000, 20, 50)
+    expect_many_objects()
     keep_loaded()
     settings = ProjectorSettings()
     configure_logging("projector", settings)

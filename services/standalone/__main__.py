@@ -5,6 +5,7 @@ import sys
 from typing import Final
 
 from core.runtime.exits import UNFIT
+from core.runtime.loaded import expect_many_objects
 from services.standalone.admin import admin
 from services.standalone.checks import run_checks
 from services.standalone.settings_table import print_settings
@@ -39,6 +40,7 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["test"]:
         run_checks(arguments[1:])
     if arguments[:1] == ["pipai-admin"]:
+        expect_many_objects()
         return admin(FOLDER, arguments[1:])
     chosen = parser.parse_args(arguments)
     match chosen.command:
