@@ -1,10 +1,12 @@
 """The history as it is asked for: events of all times, wherever they are kept."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field, JsonValue
 
 from pipai_contracts.frozen import Frozen
+from pipai_contracts.ids import Kind
+from pipai_contracts.views import AnyView
 
 
 class HistoryEvent(Frozen):
@@ -38,3 +40,58 @@ class HistoryPage(Frozen):
 
     events: list[HistoryEvent]
     next: str | None
+
+
+class Moment(Frozen):
+    """A moment in a topic's past: after ``pos`` of its events, the newest of which is named by the rest.
+
+    ``time`` is when that event was appended; all but ``pos`` are null before the first event.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    pos: int
+    event_id: str | None
+    stream: str | None
+    stream_id: str | None
+    event: str | None
+    time: str | None
+
+
+class PastView(Frozen):
+    """Answer of ``GET /views/{kind}/{id}?at=``: the view as it was.
+
+    ``cursor`` goes on from there, in a stream or in ``/events``, while the live feed reaches back so far, else null.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Kind
+    id: str
+    at: Moment
+    cursor: str | None
+    view: AnyView
+
+
+class ChangedValue(Frozen):
+    """A value of the view that is another now, and the event that set it; ``path`` is a JSON pointer (RFC 6901)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str
+    before: JsonValue
+    after: JsonValue
+    by: Moment
+
+
+class ViewDiff(Frozen):
+    """Answer of ``GET /views/{kind}/{id}/diff``: what ``events`` events changed between two moments."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    kind: Kind
+    id: str
+    since: Annotated[Moment, Field(alias="from")]
+    to: Moment
+    events: int
+    changes: list[ChangedValue]

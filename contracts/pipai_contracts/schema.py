@@ -60,6 +60,8 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     frames.Position,
     frames.Batch,
     frames.StreamError,
+    history.PastView,
+    history.ViewDiff,
     frames.Disconnected,
     frames.SystemStatus,
     frames.TemporalAnswer,

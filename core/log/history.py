@@ -1,15 +1,26 @@
 """All of the log: what Redis still has of it, and what is in the archive."""
 
 import heapq
+import time
 from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import Final
 
-from core.log.archive.archive import Archive
-from core.log.archive.rows import Row, entry_of, row_of
+from core.log.archive.archive import Archive, SlowSearchError
+from core.log.archive.rows import Row, decode_row, entry_of, row_of
 from core.log.archive.segment import LAST
 from core.log.archive.wanted import Place, Wanted
-from core.log.keys import Keys, Source
+from core.log.errors import UndecodableEntryError
+from core.log.keys import Keys, Source, partition_of
 from core.log.replay import Continuity, Logged, LogReader
-from pipai_contracts.record import BEGINNING, StreamId
+from pipai_contracts.ids import Topic
+from pipai_contracts.record import BEGINNING, Record, StreamId
+from pipai_contracts.upcast import NewerVersionError
+
+_PAGE: Final = 1_000
+
+_PATIENCE: Final = 20.0
+"""Seconds all of a topic's events may take to be read."""
 
 
 class History:
@@ -64,6 +75,41 @@ class History:
             for row in await self._archive.find(wanted, after=after, limit=limit):
                 found[row.place] = row
         return [found[place] for place in heapq.nsmallest(limit, found)]
+
+    async def read_topic(
+        self, topic: Topic, *, after: Place | None = None, until: int | None = None
+    ) -> AsyncGenerator[list[Record]]:
+        """The events a topic's view has heard of, or will, in the order of their places, a page at a time.
+
+        Those beyond ``after``, appended before ``until`` (milliseconds). What is in no view is left out.
+
+        Raises:
+            SlowSearchError: that takes too long.
+            NewerVersionError: one was written by a newer build.
+        """
+        wanted = replace(Wanted.of(topic), until=until)
+        began = time.monotonic()
+        while rows := await self.find(wanted, after=after, limit=_PAGE):
+            records = [record for row in rows if (record := self._record_of(row)) is not None]
+            if records:
+                yield records
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1].place
+            if time.monotonic() - began > _PATIENCE:
+                raise SlowSearchError
+
+    def _record_of(self, row: Row) -> Record | None:
+        """The event in a row; None for one that is in no view."""
+        if row.parked:
+            return None
+        try:
+            own = Topic.parse(f"{row.tenant}:{row.topic}")
+            return decode_row(self._keys.source(row.stream, partition_of(own, self._keys.partitions)), row)
+        except (UndecodableEntryError, ValueError) as error:
+            if isinstance(error, NewerVersionError):
+                raise
+            return None
 
     async def _find_in_log(self, source: Source, wanted: Wanted, after: Place | None, limit: int) -> list[Row]:
         begin = StreamId(wanted.since, 0) if wanted.since is not None else BEGINNING

@@ -1,14 +1,13 @@
 """A topic's view folded from the log alone, and what it says about the live one. Pure."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
-
-from pydantic_core import to_jsonable_python
+from typing import Any, NamedTuple
 
 from core.log.keys import HEARD_BY, Keys, Source, partition_of
-from core.views.folds import State, evolve, initial, render
+from core.views.changes import as_json, compare
+from core.views.folds import State, evolve, initial
 from core.views.project import FOLD_ERRORS, feed_entry
 from core.views.stored import FeedEntry, Stored
 from pipai_contracts.ids import Topic
@@ -170,7 +169,8 @@ def differences(live: Live, fresh: Fresh) -> list[Difference]:
     if live.stored is None:
         return [Difference("view", "cannot be read", "a readable view")]
     stored = live.stored
-    found = list(_compare("", _as_json(stored.state), _as_json(fresh.state)))
+    compared = compare(as_json(stored.state), as_json(fresh.state))
+    found = [Difference(".".join(path), *values) for path, *values in compared]
     if stored.pos != fresh.pos:
         found.append(Difference("pos", stored.pos, fresh.pos))
     for source, newest in fresh.heard.items():
@@ -183,23 +183,3 @@ def differences(live: Live, fresh: Fresh) -> list[Difference]:
     elif feed.length != feed.last - feed.first + 1:
         found.append(Difference("feed.length", feed.length, feed.last - feed.first + 1))
     return found
-
-
-def _as_json(state: State) -> Any:
-    return to_jsonable_python(render(state))
-
-
-def _compare(path: str, live: Any, fresh: Any) -> list[Difference]:
-    """The innermost fields in which two JSON values differ."""
-    if type(live) is not type(fresh) or (isinstance(live, list) and len(cast("list[Any]", live)) != len(fresh)):
-        return [Difference(path, live, fresh)]
-    pairs: Iterable[tuple[str, Any, Any]]
-    if isinstance(live, dict):
-        one = cast("dict[str, Any]", live)
-        pairs = [(name, one.get(name), fresh.get(name)) for name in {**one, **fresh}]
-    elif isinstance(live, list):
-        both = zip(cast("list[Any]", live), fresh, strict=True)
-        pairs = [(str(place), *values) for place, values in enumerate(both)]
-    else:
-        return [] if live == fresh else [Difference(path, live, fresh)]
-    return [difference for name, a, b in pairs for difference in _compare(f"{path}.{name}" if path else name, a, b)]

@@ -34,12 +34,12 @@ MAX_COMMIT_BYTES: Final = 4 * 1024 * 1024
 
 
 class FeedItem(NamedTuple):
-    """A feed entry read back, with its position; ``appended`` to the log in this millisecond since 1970."""
+    """A feed entry read back, with its position; ``stream_id`` is where it stands in the log."""
 
     pos: int
     event: str
     data: bytes
-    appended: int
+    stream_id: StreamId
 
 
 class ViewStore:
@@ -179,7 +179,7 @@ class ViewStore:
                 StreamId.parse(entry_id).milliseconds,
                 fields[b"event"].decode(),
                 fields[b"data"],
-                StreamId.parse(fields.get(b"stream_id", b"0-0")).milliseconds,
+                StreamId.parse(fields.get(b"stream_id", b"0-0")),
             )
             for entry_id, fields in cast("list[Any]", reply)
         ]

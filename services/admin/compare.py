@@ -20,7 +20,7 @@ from core.views.replace import ViewReplacer
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING
 from services.admin.command import Deployment, RefusedError
-from services.admin.folds import TopicFolds, wanted_of
+from services.admin.folds import TopicFolds
 from services.admin.foreign import ForeignKeys
 from services.admin.selection import Selection
 
@@ -77,7 +77,7 @@ class Comparer:
         """
         only = self._selection.topic
         if only is not None:
-            self._folds = self._begin(self._selection.wants, wanted_of(only))
+            self._folds = self._begin(self._selection.wants, Wanted.of(only))
             await self._folds.read_projected()
             if only not in self._folds.topics and not await self._redis.exists(self._keys.view(only)):
                 raise RefusedError(f"no such topic: {only.path} has no view, and no event that was projected")

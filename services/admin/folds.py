@@ -165,7 +165,7 @@ class TopicFolds:
     async def _find_archived(self, topic: Topic, places: Sequence[tuple[StreamId, str]]) -> list[Entry | None]:
         """These events of the topic, which were trimmed meanwhile; None for what is gone."""
         first, last = (place[0].milliseconds for place in (places[0], places[-1]))
-        wanted = replace(wanted_of(topic), since=first, until=last + 1)
+        wanted = replace(Wanted.of(topic), since=first, until=last + 1)
         found: dict[tuple[StreamId, str], Entry] = {}
         after: Place | None = None
         while rows := await self._history.find(wanted, after=after, limit=_PAGE):
@@ -279,13 +279,6 @@ class TopicFolds:
         if fresh is None:
             fresh = self._folds[topic] = Fresh(topic, self._feed_length)
         return fresh
-
-
-def wanted_of(topic: Topic) -> Wanted:
-    """What the events of the topic's view have in common."""
-    if topic.kind == "user":
-        return Wanted(topic.tenant, user_id=topic.id)
-    return Wanted(topic.tenant, topic.kind, topic.id)
 
 
 def _at(checkpoint: Checkpoint) -> StreamId:

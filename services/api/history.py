@@ -1,6 +1,8 @@
 """What happened: events of all times, by what they are about, from the log and the archive."""
 
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any, Final, cast
 
@@ -21,6 +23,7 @@ from pipai_contracts.ids import DEFAULT_TENANT, Kind, ResourceId
 from pipai_contracts.problems import FieldProblem
 from pipai_contracts.record import StreamId
 from pipai_contracts.times import format_millis, normalize_time
+from pipai_contracts.upcast import NewerVersionError
 from services.api.streams import unavailable
 
 _PLACE: Final = re.compile(r"(\d{1,15}-\d{1,19})@([a-z:]{1,40})@(.*)")
@@ -51,7 +54,9 @@ def history_routes(history: History) -> APIRouter:
         """Events in the order of the log, each once, whether Redis still has them or the archive."""
         response.headers["Cache-Control"] = "no-store, private"
         wanted = Wanted(DEFAULT_TENANT, kind, id, user, type, _moment(since, "query.from"), _moment(to, "query.to"))
-        rows = await _find(history, wanted, _place(after), limit + 1)
+        place = _place(after)
+        with archive_refusals():
+            rows = await history.find(wanted, after=place, limit=limit + 1)
         page, more = rows[:limit], len(rows) > limit
         return HistoryPage(events=[_event(row) for row in page], next=_name(page[-1]) if more else None)
 
@@ -59,19 +64,23 @@ def history_routes(history: History) -> APIRouter:
     return router
 
 
-async def _find(history: History, wanted: Wanted, after: Place | None, limit: int) -> list[Row]:
-    """What was asked for.
+@contextmanager
+def archive_refusals() -> Generator[None]:
+    """Tell why the history cannot be read.
 
     Raises:
         ProblemError: Redis or the archive is away, a segment is damaged, or it takes too long (503).
     """
     try:
-        return await history.find(wanted, after=after, limit=limit)
+        yield
     except RedisError as error:
         raise unavailable() from error
     except SlowSearchError as error:
         what = "The archive has too much to look through for that: narrow it down with from and to."
         raise ProblemError(503, "archive-slow", "The search takes too long", what) from error
+    except NewerVersionError as error:
+        what = f"It was written by a newer build than this one: {error}"
+        raise ProblemError(503, "newer-version", "An event cannot be read", what) from error
     except (StoreAwayError, SegmentFileError) as error:
         what = "away" if isinstance(error, StoreAwayError) else "damaged, or changes faster than it can be read"
         raise ProblemError(

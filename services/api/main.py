@@ -13,6 +13,7 @@ from core.log.replay import LogReader
 from core.runtime.http import HttpService
 from core.runtime.redis import blocking_client, command_client
 from core.runtime.temporal import LazyTemporal, temporal_target
+from core.views.past import Past
 from core.views.store import ViewStore
 from services.api.audience import Audience
 from services.api.connections import Connections
@@ -25,6 +26,7 @@ from services.api.hub import Hub
 from services.api.inbox import Inbox
 from services.api.many_streams import connection_routes, many_stream_routes
 from services.api.metadata import metadata_routes
+from services.api.past import past_routes
 from services.api.presence import Presence
 from services.api.pulse import Pulse
 from services.api.settings import ApiSettings
@@ -57,6 +59,7 @@ def build(settings: ApiSettings) -> HttpService:
     inbox = Inbox(redis, blocking, keys, connections, presence, block_ms=settings.stream_block_time)
     archive = settings.open_archive(Spooled(redis, keys))
     history = History(LogReader(redis, keys), keys, archive)
+    past = Past(history, store, keys, feed_length=settings.stream_max_entries)
 
     @asynccontextmanager
     async def lifespan() -> AsyncGenerator[None]:
@@ -77,7 +80,8 @@ def build(settings: ApiSettings) -> HttpService:
         stream_routes(open_stream),
         many_stream_routes(connections, audience, settings),
         connection_routes(inbox),
-        view_routes(source),
+        view_routes(source, past),
+        past_routes(past),
         event_routes(source, store, hub, audience),
         history_routes(history),
         demo_routes(),

@@ -129,7 +129,7 @@ class TopicSource:
             if not page:
                 return None if pos else 1
             for item in page:
-                if item.appended >= milliseconds:
+                if item.stream_id.milliseconds >= milliseconds:
                     return 1 if item.pos == page[0].pos and not pos else item.pos
             pos = page[-1].pos
         return None

@@ -10,21 +10,32 @@ from core.runtime.http import PathId
 from core.runtime.problems import ProblemError
 from core.views.errors import UnreadableViewError
 from core.views.folds import render
+from core.views.past import Past
 from core.views.stored import Snapshot
+from pipai_contracts.history import PastView
 from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
 from pipai_contracts.views import ViewAnswer
+from services.api.past import AtParameter, past_view
 from services.api.sources import TopicSource
 from services.api.streams import unavailable, unreadable
 
 
-def view_routes(source: TopicSource) -> APIRouter:
-    """The endpoint for who wants the state without a stream."""
+def view_routes(source: TopicSource, shown: Past) -> APIRouter:
+    """The endpoint for who wants the state, as it is or as it was, without a stream."""
     router = APIRouter(tags=["views"])
 
-    @router.get("/views/{kind}/{resource_id}", response_model=ViewAnswer)
-    async def view(kind: Kind, resource_id: PathId, if_none_match: Annotated[str | None, Header()] = None) -> Response:
-        """The topic's view and the cursor that goes on from it; 304 when the ETag still holds."""
+    @router.get("/views/{kind}/{resource_id}", response_model=ViewAnswer | PastView)
+    async def view(
+        kind: Kind,
+        resource_id: PathId,
+        at: AtParameter = None,
+        if_none_match: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        """The topic's view and the cursor that goes on from it; 304 when the ETag still holds. With `at`, as it was."""
         topic = Topic(DEFAULT_TENANT, kind, resource_id)
+        if at is not None:
+            past = to_json(await past_view(shown, topic, at))
+            return Response(past, media_type="application/json", headers={"Cache-Control": "no-store, private"})
         snapshot = await load(source, topic)
         if snapshot.state is None:
             raise unknown_topic(topic)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from core.log.entry import Entry
 from core.log.keys import SOURCES, STREAMS_OF
-from pipai_contracts.ids import Kind
+from pipai_contracts.ids import Kind, Topic
 from pipai_contracts.record import StreamId
 
 
@@ -36,6 +36,13 @@ class Wanted:
     type: str | None = None
     since: int | None = None
     until: int | None = None
+
+    @classmethod
+    def of(cls, topic: Topic) -> "Wanted":
+        """What the events of a topic's view have in common."""
+        if topic.kind == "user":
+            return cls(topic.tenant, user_id=topic.id)
+        return cls(topic.tenant, topic.kind, topic.id)
 
     @property
     def streams(self) -> Sequence[str]:

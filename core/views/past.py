@@ -1,0 +1,205 @@
+"""A topic's view as it was at some moment, folded from its history."""
+
+from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
+
+from core.log.history import History
+from core.log.keys import Keys, partition_of
+from core.views.folds import State, evolve, initial
+from core.views.project import FOLD_ERRORS
+from core.views.rebuild import first_event
+from core.views.store import ViewStore
+from core.views.stored import Stored, epoch_of
+from pipai_contracts.cursor import Cursor
+from pipai_contracts.ids import Topic
+from pipai_contracts.record import BEGINNING, Record, StreamId
+
+MOST_STEPS: Final = 10_000
+"""Events between two moments that are looked at one by one."""
+
+
+class PastError(Exception):
+    """A moment that cannot be shown; the message says why."""
+
+
+class NothingYetError(PastError):
+    """There is no event of the topic up to that moment."""
+
+
+class NotReachedError(PastError):
+    """The topic has fewer events than the position says."""
+
+
+class BeginningGoneError(PastError):
+    """The history does not go back to where the topic began."""
+
+
+class TooManyStepsError(PastError):
+    """More events are between the two moments than are looked at one by one."""
+
+
+class AtPosition(NamedTuple):
+    """After so many events."""
+
+    pos: int
+
+
+class AtTime(NamedTuple):
+    """After all events appended up to this millisecond since 1970."""
+
+    milliseconds: int
+
+
+At = AtPosition | AtTime
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The view after ``pos`` events, ``record`` the newest of them; before the first there is none.
+
+    ``cursor`` goes on from here, where the live feed still has what comes next.
+    """
+
+    pos: int
+    state: State
+    record: Record | None = None
+    cursor: Cursor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """Which events a moment has.
+
+    Up to ``milliseconds``, the first ``count`` of them, none beyond what the view has ``heard`` of its source, and none
+    that its feed has ``later``. ``cursor`` is as in `Moment`.
+    """
+
+    milliseconds: int | None = None
+    count: int | None = None
+    heard: Mapping[str, StreamId] = field(default_factory=dict[str, StreamId])
+    later: AbstractSet[tuple[str, StreamId]] = frozenset()
+    cursor: Cursor | None = None
+
+    def has(self, record: Record, count: int) -> bool:
+        """Whether this event is one of them; ``count`` of them came before it."""
+        return (
+            (self.milliseconds is None or record.stream_id.milliseconds <= self.milliseconds)
+            and (self.count is None or count < self.count)
+            and (not self.heard or record.stream_id <= self.heard.get(record.source, BEGINNING))
+            and (record.envelope.event.type, record.stream_id) not in self.later
+        )
+
+    @property
+    def until(self) -> int | None:
+        """From which millisecond on it has no event for sure; None where that is not known."""
+        return None if self.milliseconds is None else self.milliseconds + 1
+
+
+class Past:
+    """Shows how views of one deployment were.
+
+    A position within the live feed means what it means there. Any other counts the topic's events in the order of
+    their stream ids, then of the names of their streams.
+
+    Its methods raise `redis.exceptions.RedisError`, what `History.read_topic` raises, and a `PastError` for a moment
+    that cannot be shown.
+    """
+
+    def __init__(self, history: History, store: ViewStore, keys: Keys, *, feed_length: int) -> None:
+        self._history = history
+        self._store = store
+        self._keys = keys
+        self._feed_length = feed_length
+
+    async def at(self, topic: Topic, at: At) -> Moment:
+        """The view at that moment.
+
+        Raises:
+            NothingYetError, NotReachedError, BeginningGoneError: it cannot be shown.
+        """
+        live = await self._load(topic)
+        cut = await self._cut(topic, live, at)
+        moment = Moment(0, initial(topic))
+        async for record in self._records(topic, live, cut.until):
+            if moment.pos == cut.count:
+                break
+            if cut.has(record, moment.pos):
+                moment = _after(moment, record)
+        if moment.record is None:
+            raise NothingYetError(f"{topic.name} had no event by then")
+        if isinstance(at, AtPosition) and moment.pos < at.pos:
+            raise NotReachedError(f"{topic.name} has {moment.pos} events")
+        return replace(moment, cursor=cut.cursor)
+
+    async def between(self, topic: Topic, since: At, upto: At) -> tuple[Moment, list[Moment]]:
+        """The view at the first of two moments, and after each event from there to the second.
+
+        Before the topic's first event it is the view of a topic nobody heard of.
+
+        Raises:
+            NotReachedError, BeginningGoneError, TooManyStepsError: it cannot be shown.
+        """
+        live = await self._load(topic)
+        first, last = await self._cut(topic, live, since), await self._cut(topic, live, upto)
+        begin = Moment(0, initial(topic))
+        later: list[Record] = []
+        async for record in self._records(topic, live, last.until):
+            count = begin.pos + len(later)
+            if count == last.count:
+                break
+            if first.has(record, begin.pos):
+                begin = _after(begin, record)
+            elif last.has(record, count):
+                later.append(record)
+                if len(later) > MOST_STEPS:
+                    raise TooManyStepsError(f"more than {MOST_STEPS:,} events are between the two")
+        if isinstance(upto, AtPosition) and begin.pos + len(later) < upto.pos:
+            raise NotReachedError(f"{topic.name} has {begin.pos + len(later)} events")
+        steps = [begin]
+        for record in later:  # the order within each stream is kept, and no view depends on more
+            steps.append(_after(steps[-1], record))
+        return begin, steps[1:]
+
+    async def _load(self, topic: Topic) -> Stored | None:
+        """The live view; None when there is none, or none that can be read."""
+        stored = (await self._store.load([topic])).get(topic)
+        return stored if stored is not None and stored.version else None
+
+    async def _cut(self, topic: Topic, live: Stored | None, at: At) -> _Cut:
+        if isinstance(at, AtTime):
+            return _Cut(milliseconds=at.milliseconds)
+        if live is None or at.pos > live.pos:
+            return _Cut(count=at.pos)
+        later = await self._store.read_feed(topic, after=at.pos, upto=live.pos, count=self._feed_length)
+        if len(later) < live.pos - at.pos:
+            return _Cut(count=at.pos)
+        generation = await self._store.generation(partition_of(topic, self._keys.partitions))
+        beyond = {(item.event, item.stream_id) for item in later}
+        return _Cut(heard=live.heard, later=beyond, cursor=Cursor(epoch_of(generation, live.first), at.pos))
+
+    async def _records(self, topic: Topic, live: Stored | None, until: int | None) -> AsyncGenerator[Record]:
+        """The events of the topic.
+
+        Raises:
+            BeginningGoneError: the live view began before the first of them.
+        """
+        first = BEGINNING if live is None else first_event(live.first)
+        async for page in self._history.read_topic(topic, until=until):
+            if page[0].stream_id > first > BEGINNING:
+                break
+            first = BEGINNING
+            for record in page:
+                yield record
+        if first > BEGINNING and (until is None or first.milliseconds < until):
+            raise BeginningGoneError(f"the events with which {topic.name} began are not in the history any more")
+
+
+def _after(moment: Moment, record: Record) -> Moment:
+    """The moment after one more event; one the fold cannot take is in no view."""
+    try:
+        state = evolve(moment.state, record)
+    except FOLD_ERRORS:
+        return moment
+    return Moment(moment.pos + 1, state, record)
