@@ -55,6 +55,7 @@ class Connected(_Data):
     ``resumed``: the viewer came with a cursor, and the stream goes on after it with the events missed since. There is
     no view then, nor when the viewer asked to begin at an event.
     ``stale``: Redis is away, and the view is the newest this process knows.
+    ``replay``: this is the past, shown once more; its cursors are of this replay alone.
     """
 
     kind: Kind
@@ -62,6 +63,7 @@ class Connected(_Data):
     cursor: str
     resumed: bool
     stale: bool | None = None
+    replay: bool | None = None
     view: AnyView | None = None
     heartbeat: int
     retry: int
@@ -191,7 +193,7 @@ def encode_data(data: _Data, view: bytes | None = None) -> bytes:
     return b'%s,"view":%s}' % (encoded[:-1], view or to_json(kept))
 
 
-def wire_data(data: bytes, *, timestamp: str, run_id: str | None, late: bool = False) -> bytes:
+def wire_data(data: bytes, *, timestamp: str, run_id: str | None, late: bool = False, replay: bool = False) -> bytes:
     """The ``data:`` of an event: its JSON with timestamp, run id and, when its run had ended before, lateness.
 
     The JSON is not parsed and written again, so metadata and results arrive as they were sent.
@@ -201,6 +203,8 @@ def wire_data(data: bytes, *, timestamp: str, run_id: str | None, late: bool = F
         added = b'"run_id":%s,%s' % (to_json(run_id), added)
     if late:
         added += b',"late":true'
+    if replay:
+        added += b',"replay":true'
     return b"%s,%s}" % (data[:-1], added)
 
 

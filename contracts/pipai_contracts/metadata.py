@@ -78,6 +78,7 @@ def _wire_schema(model: type[BaseModel]) -> dict[str, Any]:
         "timestamp": {"type": "string", "format": "date-time"},
         "run_id": {"type": "string"},
         "late": {"type": "boolean", "description": "Its run had ended before."},
+        "replay": {"type": "boolean", "description": "It is the past, shown once more."},
     }
     required = [name for name in cast("list[str]", schema.get("required", [])) if name != "type"]
     return _named({**schema, "required": [*required, "timestamp"]})

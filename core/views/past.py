@@ -122,7 +122,7 @@ class Past:
         live = await self._load(topic)
         cut = await self._cut(topic, live, at)
         moment = Moment(0, initial(topic))
-        async for record in self._records(topic, live, cut.until):
+        async for record in self._since_begin(topic, live, cut.until):
             if moment.pos == cut.count:
                 break
             if cut.has(record, moment.pos):
@@ -145,7 +145,7 @@ class Past:
         first, last = await self._cut(topic, live, since), await self._cut(topic, live, upto)
         begin = Moment(0, initial(topic))
         later: list[Record] = []
-        async for record in self._records(topic, live, last.until):
+        async for record in self._since_begin(topic, live, last.until):
             count = begin.pos + len(later)
             if count == last.count:
                 break
@@ -161,6 +161,20 @@ class Past:
         for record in later:  # the order within each stream is kept, and no view depends on more
             steps.append(_after(steps[-1], record))
         return begin, steps[1:]
+
+    async def events(self, topic: Topic, until: int | None = None) -> AsyncGenerator[Moment]:
+        """The view after each of the topic's events, one by one, in the order of the log.
+
+        Those appended before ``until`` (milliseconds).
+
+        Raises:
+            BeginningGoneError: the first of them are gone.
+        """
+        moment = Moment(0, initial(topic))
+        async for record in self._since_begin(topic, await self._load(topic), until):
+            before, moment = moment, _after(moment, record)
+            if moment is not before:
+                yield moment
 
     async def _load(self, topic: Topic) -> Stored | None:
         """The live view; None when there is none, or none that can be read."""
@@ -179,7 +193,7 @@ class Past:
         beyond = {(item.event, item.stream_id) for item in later}
         return _Cut(heard=live.heard, later=beyond, cursor=Cursor(epoch_of(generation, live.first), at.pos))
 
-    async def _records(self, topic: Topic, live: Stored | None, until: int | None) -> AsyncGenerator[Record]:
+    async def _since_begin(self, topic: Topic, live: Stored | None, until: int | None) -> AsyncGenerator[Record]:
         """The events of the topic.
 
         Raises:

@@ -29,6 +29,7 @@ from services.api.metadata import metadata_routes
 from services.api.past import past_routes
 from services.api.presence import Presence
 from services.api.pulse import Pulse
+from services.api.replay import Replays, replay_routes
 from services.api.settings import ApiSettings
 from services.api.sources import TopicSource
 from services.api.streams import opener, stream_routes, stream_shortcuts
@@ -60,6 +61,11 @@ def build(settings: ApiSettings) -> HttpService:
     archive = settings.open_archive(Spooled(redis, keys))
     history = History(LogReader(redis, keys), keys, archive)
     past = Past(history, store, keys, feed_length=settings.stream_max_entries)
+    replays = Replays(past, audience, settings)
+
+    async def drain() -> None:
+        replays.end()
+        await audience.drain()
 
     @asynccontextmanager
     async def lifespan() -> AsyncGenerator[None]:
@@ -82,12 +88,13 @@ def build(settings: ApiSettings) -> HttpService:
         connection_routes(inbox),
         view_routes(source, past),
         past_routes(past),
+        replay_routes(replays),
         event_routes(source, store, hub, audience),
         history_routes(history),
         demo_routes(),
     )
     ready = partial(_missing, audience, hub)
-    return HttpService("api", _together(routes), lifespan, ready, stream_shortcuts(open_stream), audience.drain)
+    return HttpService("api", _together(routes), lifespan, ready, stream_shortcuts(open_stream), drain)
 
 
 async def _missing(audience: Audience, hub: Hub) -> str | None:

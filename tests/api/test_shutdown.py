@@ -15,6 +15,7 @@ from services.standalone.embedded import next_free_port
 from tests.api.conftest import Api, Producer
 from tests.api.fault_proxy import FaultProxy
 from tests.api.stream import Stream
+from tests.api.test_replay import log_at
 from tests.conftest import wait_until
 
 Start = Callable[..., Awaitable[tuple[asyncio.subprocess.Process, Api]]]
@@ -110,6 +111,20 @@ async def test_a_process_that_drains_is_not_ready_lets_nobody_in_and_says_when_t
     waits = [farewell.retry or 0 for farewell in farewells]
     assert all(500 <= wait <= 5000 for wait in waits)
     assert len(set(waits)) > 20
+
+
+async def test_who_is_shown_the_past_is_sent_away_too(start: Start, producer: Producer) -> None:
+    process, api = await start()
+    for hour, progress in enumerate((10, 20)):
+        await log_at(producer, 1_700_000_000_000 + 3_600_000 * hour, progress)
+    async with api.watching("/replay/workflow/w") as stream:
+        await stream.until(lambda frame: frame.event == "workflow_progress")
+        process.send_signal(signal.SIGTERM)
+        [farewell] = await stream.rest()
+        assert (farewell.data["reason"], farewell.data["reconnect"]) == ("draining", True)
+        assert farewell.retry
+        async with asyncio.timeout(5):
+            assert await process.wait() == 0
 
 
 async def test_a_second_signal_ends_a_drain(start: Start) -> None:

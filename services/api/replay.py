@@ -1,0 +1,275 @@
+"""``GET /replay/{kind}/{id}``: the past of a topic as a stream, in the time it took or faster.
+
+Nobody else hears of it: a replay reads the history for its own viewer alone, who may stop and go on with a cursor.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Annotated, Final, Literal
+
+from fastapi import APIRouter, Query, Response
+from redis.exceptions import RedisError
+from sse_starlette import EventSourceResponse
+
+from core.log.archive.archive import SlowSearchError
+from core.runtime.clock import now
+from core.runtime.http import PathId
+from core.runtime.logs import get_logger
+from core.runtime.problems import ProblemError
+from core.views.folds import State, initial, render
+from core.views.past import At, AtPosition, Moment, Past, PastError
+from pipai_contracts.cursor import START, Cursor
+from pipai_contracts.frames import (
+    Connected,
+    Disconnected,
+    DisconnectReason,
+    StreamError,
+    encode_data,
+    encode_frame,
+    wire_data,
+)
+from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
+from pipai_contracts.upcast import NewerVersionError
+from services.api.asked import CursorParameter, LastEventId, parse_cursor
+from services.api.audience import Audience
+from services.api.history import archive_refusals
+from services.api.past import parse_moment, past_refusals
+from services.api.pulse import jittered
+from services.api.settings import ApiSettings
+from services.api.stream_response import HEADERS, Unanswered
+
+MOST: Final = 100
+"""Replays of a process at a time: each reads the archive for itself."""
+
+_SPEEDS: Final = {"1": 1.0, "4": 4.0, "60": 60.0, "max": None}
+_HEARTBEAT: Final = b": heartbeat\n"
+_NEVER: Final = 10**9
+_NO_ROOM: Final = "No room for another replay"
+_SOON: Final = {"Retry-After": "1"}
+
+log = get_logger()
+
+Speed = Annotated[Literal["1", "4", "60", "max"], Query(description="How many times as fast as it was.")]
+_WHERE: Final = "an RFC 3339 time, or a position in the order of the log"
+Since = Annotated[str | None, Query(alias="from", description=f"The first event: {_WHERE}.")]
+Upto = Annotated[str | None, Query(alias="to", description=f"The last event: {_WHERE}; a time is not included.")]
+
+
+@dataclass(frozen=True, slots=True)
+class AskedOfReplay:
+    """What part of a topic's past is asked for, and how fast (None: as fast as it is taken)."""
+
+    topic: Topic
+    since: At | None
+    upto: At | None
+    speed: float | None
+    cursor: Cursor | None
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A replay up to its first event, which is ``next``; ``state`` is the view before it."""
+
+    epoch: str
+    place: int
+    state: State
+    next: Moment | None
+    moments: AsyncGenerator[Moment]
+
+
+class Replays:
+    """The replays of one process."""
+
+    def __init__(self, past: Past, audience: Audience, settings: ApiSettings) -> None:
+        self._past = past
+        self._audience = audience
+        self._settings = settings
+        self._open = 0
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        """Tell all of them to come back elsewhere."""
+        self._ending.set()
+
+    async def answer(self, asked: AskedOfReplay) -> Response:
+        """A stream, or 204 for who comes back and has seen all of it.
+
+        Raises:
+            ProblemError: there is no such part (404, 410), the cursor is of something else (400), or it cannot be
+                shown now (503).
+        """
+        if self._ending.is_set():
+            gone = "This process is about to stop; another one serves you"
+            return Unanswered(ProblemError(503, "draining", _NO_ROOM, gone, headers=_SOON))
+        if self._open >= MOST:
+            full = f"This process shows {MOST} replays, which is its limit; come back later"
+            raise ProblemError(503, "full", _NO_ROOM, full, headers=_SOON)
+        with past_refusals(), archive_refusals():
+            begun = await self._begin(asked)
+        if begun.next is None and asked.cursor is not None:
+            return Response(status_code=204, headers={"Cache-Control": "no-store"})
+        return EventSourceResponse(
+            self._body(asked, begun), headers=HEADERS, ping=_NEVER, shutdown_event=self._audience.shutdown
+        )
+
+    async def _begin(self, asked: AskedOfReplay) -> _Begun:
+        """Fold up to where the replay begins.
+
+        Raises:
+            ProblemError: nobody published to the topic (404), or the cursor is not of this replay (400).
+        """
+        until = None if asked.upto is None or isinstance(asked.upto, AtPosition) else asked.upto.milliseconds
+        moments = self._past.events(asked.topic, until)
+        state, epoch, place = initial(asked.topic), "", 0
+        async for moment in moments:
+            epoch = epoch or _epoch_of(asked.topic, moment)
+            if asked.cursor is not None and asked.cursor.pos and asked.cursor.epoch != epoch:
+                detail = "the cursor is not of a replay of this topic; leave it out to begin at the first event"
+                raise ProblemError(400, "invalid-cursor", "Not a cursor of this replay", detail)
+            if not _is_before(moment, asked):
+                return _Begun(epoch, place, state, None if _is_behind(moment, asked) else moment, moments)
+            state, place = moment.state, moment.pos
+        if not epoch:
+            detail = f"{asked.topic.name} had no event in that time"
+            raise ProblemError(404, "no-such-moment", "There is nothing to be shown", detail)
+        return _Begun(epoch, place, state, None, moments)
+
+    async def _body(self, asked: AskedOfReplay, begun: _Begun) -> AsyncGenerator[bytes]:
+        self._open += 1
+        try:
+            async with aclosing(begun.moments):
+                async for part in self._frames(asked, begun):
+                    yield part
+        except (RedisError, OSError, SlowSearchError, PastError, NewerVersionError) as error:
+            log.warning("replay broke off", topic=asked.topic.path, error=str(error))
+            what = "The history cannot be read on now; come back with the newest cursor."
+            told = StreamError(timestamp=now(), code="degraded", message=what, retryable=True)
+            yield encode_frame("error", encode_data(told))
+        finally:
+            self._open -= 1
+
+    async def _frames(self, asked: AskedOfReplay, begun: _Begun) -> AsyncGenerator[bytes]:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + self._settings.stream_lifetime
+        yield self._connected(asked, begun)
+        moment, state, before = begun.next, begun.state, begun.next
+        while moment is not None and not _is_behind(moment, asked):
+            async for beat in self._pause(_gap(before, moment, asked.speed)):
+                yield beat
+            if self._ending.is_set() or loop.time() >= ends:
+                yield self._disconnected("draining" if self._ending.is_set() else "lifetime", reconnect=True)
+                return
+            yield _frame(moment, begun.epoch, late=moment.state is state)
+            state, before = moment.state, moment
+            moment = await anext(begun.moments, None)
+        yield self._disconnected("ended", reconnect=False)
+
+    async def _pause(self, seconds: float) -> AsyncGenerator[bytes]:
+        """Wait, with heartbeats; not any more once all replays are to end."""
+        while seconds > 0 and not self._ending.is_set():
+            part = min(seconds, self._settings.heartbeat_interval)
+            await pause(part, self._ending)
+            seconds -= part
+            if seconds > 0:
+                yield _HEARTBEAT
+
+    def _connected(self, asked: AskedOfReplay, begun: _Begun) -> bytes:
+        cursor = str(Cursor(begun.epoch, begun.place) if begun.place else START)
+        resumed = asked.cursor is not None
+        connected = Connected(
+            timestamp=now(),
+            kind=asked.topic.kind,
+            id=asked.topic.id,
+            cursor=cursor,
+            resumed=resumed,
+            replay=True,
+            view=None if resumed or not begun.place else render(begun.state),
+            heartbeat=self._settings.heartbeat_interval,
+            retry=self._settings.reconnect_interval,
+            attempts=self._settings.max_reconnect_attempts,
+        )
+        retry = self._settings.reconnect_interval
+        return encode_frame("connected", encode_data(connected), frame_id=cursor, retry=retry)
+
+    def _disconnected(self, reason: DisconnectReason, *, reconnect: bool) -> bytes:
+        farewell = encode_data(Disconnected(timestamp=now(), reason=reason, reconnect=reconnect))
+        retry = jittered(self._settings.reconnect_interval) if reconnect else None
+        return encode_frame("disconnected", farewell, retry=retry)
+
+
+async def pause(seconds: float, ending: asyncio.Event) -> None:
+    """Wait so long, or until it ends."""
+    try:
+        async with asyncio.timeout(seconds):
+            await ending.wait()
+    except TimeoutError:
+        return
+
+
+def _frame(moment: Moment, epoch: str, *, late: bool) -> bytes:
+    record = moment.record
+    if record is None:
+        raise ValueError("no event led to this moment")
+    envelope = record.envelope
+    data = wire_data(record.data, timestamp=envelope.time, run_id=envelope.run_id, late=late, replay=True)
+    return encode_frame(envelope.event.type, data, frame_id=str(Cursor(epoch, moment.pos)))
+
+
+def _gap(before: Moment | None, moment: Moment, speed: float | None) -> float:
+    """Seconds between two events as they are to be shown."""
+    if before is None or before.record is None or moment.record is None or speed is None:
+        return 0
+    passed = moment.record.stream_id.milliseconds - before.record.stream_id.milliseconds
+    return passed / 1000 / speed
+
+
+def _is_before(moment: Moment, asked: AskedOfReplay) -> bool:
+    """Whether the event is before the part that is asked for."""
+    if asked.cursor is not None and moment.pos <= asked.cursor.pos:
+        return True
+    if asked.since is None or moment.record is None:
+        return False
+    if isinstance(asked.since, AtPosition):
+        return moment.pos < asked.since.pos
+    return moment.record.stream_id.milliseconds < asked.since.milliseconds
+
+
+def _is_behind(moment: Moment, asked: AskedOfReplay) -> bool:
+    """Whether the event is behind the part that is asked for; of a time the history is not read on at all."""
+    return isinstance(asked.upto, AtPosition) and moment.pos > asked.upto.pos
+
+
+def _epoch_of(topic: Topic, first: Moment) -> str:
+    """The name of a replay's numbering: another one than any feed has."""
+    begin = "" if first.record is None else str(first.record.stream_id)
+    return blake2b(f"replay {topic.path} {begin}".encode(), digest_size=4).hexdigest()
+
+
+def replay_routes(replays: Replays) -> APIRouter:
+    """The endpoint for who wants to see the past again."""
+    router = APIRouter(tags=["history"])
+
+    @router.get("/replay/{kind}/{resource_id}", response_class=Response)
+    async def replay(  # noqa: PLR0913 - one for each parameter of the query
+        *,
+        kind: Kind,
+        resource_id: PathId,
+        since: Since = None,
+        to: Upto = None,
+        speed: Speed = "1",
+        last_event_id: LastEventId = None,
+        cursor: CursorParameter = None,
+    ) -> Response:
+        """A topic's events as they came, as Server-Sent Events marked `replay`; then the stream ends."""
+        first = None if since is None else parse_moment(since, "query.from")
+        last = None if to is None else parse_moment(to, "query.to")
+        topic = Topic(DEFAULT_TENANT, kind, resource_id)
+        return await replays.answer(
+            AskedOfReplay(topic, first, last, _SPEEDS[speed], parse_cursor(last_event_id, cursor))
+        )
+
+    _ = replay
+    return router
