@@ -17,6 +17,7 @@ from core.runtime.settings import Settings, what_is_wrong
 from services.admin.archive import ARCHIVE
 from services.admin.command import REFUSED, Command, Deployment, RefusedError
 from services.admin.dead import DEAD
+from services.admin.importing import IMPORT
 from services.admin.rebuild import REBUILD
 from services.admin.repartition import REPARTITION
 from services.admin.verify import VERIFY
@@ -29,6 +30,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     REBUILD,
     REPARTITION,
     ARCHIVE,
+    IMPORT,
 )
 
 

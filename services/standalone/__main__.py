@@ -7,6 +7,7 @@ from typing import Final
 from core.runtime.exits import UNFIT
 from services.standalone.admin import admin
 from services.standalone.checks import run_checks
+from services.standalone.client import client
 from services.standalone.settings_table import print_settings
 from services.standalone.status import logs, status
 from services.standalone.up import FOLDER, up
@@ -38,8 +39,9 @@ def main(arguments: list[str]) -> int:
     logs_parser.add_argument("-f", "--follow", action="store_true")
     if arguments[:1] == ["test"]:
         run_checks(arguments[1:])
-    if arguments[:1] == ["pipai-admin"]:
-        return admin(FOLDER, arguments[1:])
+    if arguments[:1] in (["pipai"], ["pipai-admin"]):
+        program = client if arguments[0] == "pipai" else admin
+        return program(FOLDER, arguments[1:])
     chosen = parser.parse_args(arguments)
     match chosen.command:
         case "up":
