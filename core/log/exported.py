@@ -34,12 +34,12 @@ _FURTHER: Final = {"correlation_id": b"correlation", "causation_id": b"causation
 class Survey:
     """What is in a file.
 
-    ``first``: the id of the first event per source of the deployment it is for. ``left_out``: events that were parked,
-    and entries that are no event; they are in no view, so they are not written. ``faults`` are the first that were met,
-    by the number of their line.
+    ``topic``: whose history it is. ``first``: the id of the first event per source of the deployment it is for.
+    ``left_out``: events that were parked, and entries that are no event; they are in no view, so they are not written.
+    ``faults`` are the first that were met, by the number of their line.
     """
 
-    header: ExportHeader | None = None
+    topic: str = ""
     events: int = 0
     left_out: int = 0
     first: dict[Source, StreamId] = field(default_factory=dict[Source, StreamId])
@@ -55,7 +55,7 @@ def survey(path: Path, keys: Keys) -> Survey:
     found = Survey()
     for number, read in _lines(path, keys):
         if isinstance(read, ExportHeader):
-            found.header = read
+            found.topic = read.topic
         elif isinstance(read, Placed):
             found.events += 1
             source = keys.source(read.stream, partition_of(read.topic, keys.partitions))
@@ -66,7 +66,7 @@ def survey(path: Path, keys: Keys) -> Survey:
             found.faults.append(f"line {number}: {read}")
             if len(found.faults) == _MOST_FAULTS:
                 break
-    if found.header is None and not found.faults:
+    if not found.topic and not found.faults:
         found.faults.append("line 1: the file is empty")
     return found
 
@@ -102,9 +102,11 @@ def _lines(path: Path, keys: Keys) -> Iterator[tuple[int, ExportHeader | Placed 
 
 def _header(line: bytes) -> ExportHeader:
     try:
-        return ExportHeader.model_validate_json(line)
+        header = ExportHeader.model_validate_json(line)
     except ValidationError as error:
         raise ValueError(f"is no header of an exported history of version 1 ({_told(error)})") from error
+    _topic(header.topic)
+    return header
 
 
 def _event(line: bytes) -> HistoryEvent:
@@ -112,6 +114,11 @@ def _event(line: bytes) -> HistoryEvent:
         return HistoryEvent.model_validate_json(line)
     except ValidationError as error:
         raise ValueError(f"is no event as the API gives it ({_told(error)})") from error
+
+
+def _topic(name: str) -> Topic:
+    """A topic of an export: it tells of one tenant, and does not say which."""
+    return Topic.parse(f"{DEFAULT_TENANT}:{name}")
 
 
 def _told(error: ValidationError) -> str:
@@ -137,7 +144,7 @@ def _placed(event: HistoryEvent, stream_id: StreamId, keys: Keys) -> Placed | No
         return None
     if event.stream not in SOURCES:
         raise ValueError(f"there is no source stream {event.stream!r}")
-    topic = Topic.parse(f"{DEFAULT_TENANT}:{event.topic}")
+    topic = _topic(event.topic or "")
     entry = Entry(stream_id, _fields(event, topic))
     try:
         record = decode(keys.source(event.stream, partition_of(topic, keys.partitions)), entry)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Final
 
 from core.runtime.exits import UNFIT
@@ -32,6 +33,9 @@ def main(arguments: list[str]) -> int:
         metavar="N",
         help="projectors that share the partitions",
     )
+    up_parser.add_argument(
+        "--import", dest="file", type=Path, metavar="FILE", help="an exported history, as a system of its own"
+    )
     commands.add_parser("status")
     commands.add_parser("settings")
     logs_parser = commands.add_parser("logs")
@@ -45,7 +49,7 @@ def main(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     match chosen.command:
         case "up":
-            return up(chosen.projectors)
+            return up(chosen.projectors, chosen.file)
         case "status":
             return status(FOLDER)
         case "settings":

@@ -55,8 +55,9 @@ def plain(text: str) -> str:
 
 
 def _table(events: Iterable[Event]) -> Iterable[str]:
-    yield _row("TIME (UTC)", "TOPIC", "EVENT", "WHAT")
-    for event in events:
+    for number, event in enumerate(events):
+        if number == 0:
+            yield _row("TIME (UTC)", "TOPIC", "EVENT", "WHAT")
         cells = (event.get("time"), event.get("topic"), event.get("event"))
         yield _row(*(plain(str(cell or "-")) for cell in cells), _what(event))
 

@@ -2,6 +2,7 @@
 
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from itertools import chain
 from typing import Final
 
 from pipai.formats import FORMATS, json_line, write_events
@@ -74,9 +75,9 @@ def export_history(service: Service, chosen: Namespace) -> int:
     if wanted.kind == "user":
         asked = {"user": wanted.id}
     events = service.events({**asked, "from": chosen.since, "to": chosen.to})
-    count = 0
+    count, first = 0, next(events, None)  # before anything is written: most that can be wrong is known then
     sys.stdout.write(json_line(told))
-    for event in events:
+    for event in events if first is None else chain([first], events):
         sys.stdout.write(json_line(redaction.of(event)))
         count += 1
     for path in chosen.redact:
