@@ -165,7 +165,7 @@ def differences(live: Live, fresh: Fresh) -> list[Difference]:
     if live.stored is None:
         return [Difference("view", "cannot be read", "a readable view")]
     stored = live.stored
-    found = list(_compare("", _as_json(stored.state), _as_json(fresh.state)))
+    found = differences_of_states(stored.state, fresh.state)
     if stored.pos != fresh.pos:
         found.append(Difference("pos", stored.pos, fresh.pos))
     for source, newest in fresh.heard.items():
@@ -178,6 +178,11 @@ def differences(live: Live, fresh: Fresh) -> list[Difference]:
     elif feed.length != feed.last - feed.first + 1:
         found.append(Difference("feed.length", feed.length, feed.last - feed.first + 1))
     return found
+
+
+def differences_of_states(live: State, fresh: State) -> list[Difference]:
+    """The fields in which two states of a topic differ."""
+    return list(_compare("", _as_json(live), _as_json(fresh)))
 
 
 def _as_json(state: State) -> Any:

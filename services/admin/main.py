@@ -20,6 +20,7 @@ from services.admin.dead import DEAD
 from services.admin.importing import IMPORT
 from services.admin.rebuild import REBUILD
 from services.admin.repartition import REPARTITION
+from services.admin.replay import REPLAY
 from services.admin.verify import VERIFY
 
 PROGRAM: Final = "pipai-admin"
@@ -31,6 +32,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     REPARTITION,
     ARCHIVE,
     IMPORT,
+    REPLAY,
 )
 
 
