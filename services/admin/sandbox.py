@@ -141,7 +141,9 @@ class Sandbox:
         for start in range(0, len(found), _AT_ONCE):
             async with self._redis.pipeline(transaction=False) as pipe:
                 for key in found[start : start + _AT_ONCE]:
-                    pipe.unlink(key)
+                    pipe.execute_command(
+                        "UNLINK", key
+                    )  # of a Cluster's pipeline `unlink` is none of its queued commands
                 gone += sum(cast("list[int]", await pipe.execute()))
         return gone + await self._redis.unlink(marker)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipai.history import NonsenseError, add_export, add_history, export_history, show_history
+from pipai.past import add_diff, add_replay, add_view, show_diff, show_replay, show_view
 from pipai.service import Service, ServiceError
 
 PROGRAM: Final = "pipai"
@@ -32,6 +33,9 @@ class Command:
 COMMANDS: Final = (
     Command("history", "what happened", add_history, show_history),
     Command("history export", "the history of a topic as a file, for others to repeat", add_export, export_history),
+    Command("view", "the state of a topic, now or then", add_view, show_view),
+    Command("diff", "what changed between two moments, and by which event", add_diff, show_diff),
+    Command("replay", "the events of a topic as its viewers got them, at another speed", add_replay, show_replay),
 )
 
 

@@ -91,11 +91,10 @@ def _given(asked: Asked) -> dict[str, str | int]:
 
 
 def _problem(answer: httpx2.Response) -> str:
-    """Title and detail of a problem, and what is wrong with which parameter, in one line."""
+    """Title and detail of a problem, in one line."""
     try:
         problem = cast("dict[str, Any]", answer.json())
-        told = [f"{problem['title']}: {problem['detail']}"]
-        told += [f"{fault['where']} {fault['what']}" for fault in problem.get("errors", ())]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        told = f"{problem['title']}: {problem['detail']}"
+    except (ValueError, KeyError, TypeError):
         return f"{answer.url.host} answered {answer.status_code}, which says nothing more"
-    return " ".join("; ".join(told).split())
+    return " ".join(told.split())
