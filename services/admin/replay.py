@@ -82,6 +82,8 @@ async def _project(deployment: Deployment, sandbox: Sandbox, made: Slice, chosen
         "REDIS_URL": deployment.settings.redis_address(),
         "KEY_PREFIX": sandbox.name,
         "STREAM_PARTITIONS": str(made.partitions),
+        # It has no archive: what its own projector trimmed would be missing from its history.
+        "STREAM_MAX_ENTRIES": str(max(deployment.settings.stream_max_entries, made.events or 0)),
         "ARCHIVE_URL": "off",
         "METRICS_PORT": "0",
         "HOST": "127.0.0.1",

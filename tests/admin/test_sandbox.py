@@ -14,6 +14,7 @@ from pydantic_core import from_json, to_json
 from redis.asyncio import Redis
 
 import core
+from core.log.dead import DeadLetters
 from core.log.keys import Keys
 from core.log.read import read_entries
 from core.log.scan import keys_beginning
@@ -44,6 +45,12 @@ async def _at_rest(deployment: Deployment) -> None:
     await wait_until(forgotten)
 
 
+async def _progress_in(deployment: Deployment, prefix: str) -> float:
+    """How far the workflow is, as the sandbox has it."""
+    key = Keys(prefix).view(Topic("default", "workflow", "w"))
+    return from_json((await deployment.redis.hget(key, "state")) or b"")["progress"]
+
+
 async def _change(redis: Redis, keys: Keys, topic: str, **fields: object) -> None:
     key = keys.view(Topic.parse(f"default:{topic}"))
     state = from_json((await redis.hget(key, "state")) or b"")
@@ -69,8 +76,13 @@ async def test_a_sandbox_has_the_same_views_and_the_deployment_stays_as_it_was(
         views = await deployment.settled()
     await _at_rest(deployment)
     before = await _all_of(deployment.redis, deployment.keys.prefix)
-    monkeypatch.setenv("STREAM_MAX_ENTRIES", "20")  # the sandbox trims its own log to that
+    monkeypatch.setenv("STREAM_MAX_ENTRIES", "20")
     assert await admin("replay", "--into", other_prefix, "--once", partitions=partitions) == 0
+    copied = [
+        await deployment.redis.xlen(source.key) == await deployment.redis.xlen(own.key)
+        for source, own in zip(Keys(other_prefix, partitions).sources(), deployment.keys.sources(), strict=True)
+    ]
+    assert all(copied)  # a sandbox has no archive, so it trims nothing
     assert await admin("verify", "--against", other_prefix, partitions=partitions) == 0
     assert f"verified {views}, different 0, unverifiable 0" in capsys.readouterr().out
     assert await _all_of(deployment.redis, deployment.keys.prefix) == before
@@ -162,10 +174,26 @@ async def test_parked_events_stay_out(
         await deployment.publish(step(20))
         await wait_until(deployment.letters)
         await deployment.settled()
+    [first, *_] = await read_entries(deployment.redis, deployment.source(), after=BEGINNING, count=1)
+    await DeadLetters(deployment.redis, deployment.keys).park(deployment.source(), first, ValueError("by hand"))
     assert await admin("replay", "--into", other_prefix, "--once") == 0
-    assert "2 events" in (out := capsys.readouterr().out)
-    assert "1 left out" in out
+    assert "1 event of" in (out := capsys.readouterr().out)
+    assert "2 left out" in out
     assert await admin("verify", "--against", other_prefix) == 0
+    assert await _progress_in(deployment, other_prefix) == 20
+
+
+@pytest.mark.usefixtures("without_archive")
+async def test_a_live_view_that_has_heard_the_same_is_compared_as_it_is(
+    deployment: Deployment, admin: Admin, other_prefix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with deployment.projecting():
+        await deployment.publish(step(10))
+        await deployment.settled()
+    await _change(deployment.redis, deployment.keys, "workflow:w", message="of another build")
+    assert await admin("replay", "--into", other_prefix, "--once") == 0
+    assert await admin("verify", "--against", other_prefix) == 1
+    assert 'message: live "of another build", sandbox null' in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("without_archive")
