@@ -16,7 +16,7 @@ from core.log.keys import SOURCES, Keys, Source, partition_of
 from core.log.slice import Placed
 from pipai_contracts.history import ExportHeader, HistoryEvent
 from pipai_contracts.ids import DEFAULT_TENANT, Topic
-from pipai_contracts.record import StreamId
+from pipai_contracts.record import BEGINNING, StreamId
 from pipai_contracts.upcast import NewerVersionError
 
 _LONGEST: Final = 4 * 1024 * 1024
@@ -131,7 +131,10 @@ def _told(error: ValidationError) -> str:
 def _place(event: HistoryEvent) -> Place:
     if not _STREAM_ID.fullmatch(event.stream_id):
         raise ValueError("stream_id is none")
-    return Place(StreamId.parse(event.stream_id), event.stream, event.topic or "")
+    stream_id = StreamId.parse(event.stream_id)
+    if stream_id == BEGINNING:
+        raise ValueError("stream_id is none that Redis gives")
+    return Place(stream_id, event.stream, event.topic or "")
 
 
 def _placed(event: HistoryEvent, stream_id: StreamId, keys: Keys) -> Placed | None:

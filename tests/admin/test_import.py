@@ -92,6 +92,8 @@ async def test_many_events_keep_their_ids_and_get_offsets_without_a_hole(
         (event(0), "does not come after"),
         (event(1), "does not come after"),
         (event(9, stream_id="soon"), "stream_id"),
+        (event(9, stream_id="0-0"), "stream_id"),
+        ('{"a":' * 5000, "is no event"),
         (event(9, time="2025"), "cannot be read"),
         (event(9, surprise=1), "is no event"),
     ],

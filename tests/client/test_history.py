@@ -11,7 +11,7 @@ import pytest
 from pipai.service import Service
 from pipai_contracts.events import Notification
 from tests.api.conftest import Api, Producer
-from tests.client.conftest import Pipai
+from tests.client.conftest import Pipai, answering
 
 
 async def test_the_table_says_when_and_what(pipai: Pipai, producer: Producer) -> None:
@@ -25,9 +25,12 @@ async def test_the_table_says_when_and_what(pipai: Pipai, producer: Producer) ->
     assert " 100 %  work  on its way" in second
 
 
-async def test_json_lines_are_the_events_as_the_api_gives_them(pipai: Pipai, api: Api, producer: Producer) -> None:
+async def test_json_lines_are_the_events_as_the_api_gives_them(
+    pipai: Pipai, api: Api, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await producer.progress("w", 10, 33.3, message="ümläut 😀")
     events = (await api.client.get("/history/events", params={"id": "w"})).json()["events"]
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     said = await pipai("history", "--id", "w", "--format", "jsonl")
     assert [json.loads(line) for line in said.out.splitlines()] == events
     assert "ümläut 😀" in said.out
@@ -85,6 +88,23 @@ async def test_what_the_api_refuses_is_one_line(pipai: Pipai) -> None:
     assert said.code == 2
     assert said.err.count("\n") == 1
     assert "query.id" in said.err
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1", "http://[", "http://127.0.0.1:99999"])
+async def test_an_address_that_is_none_is_one_line(pipai: Pipai, url: str) -> None:
+    said = await pipai("history", "--url", url)
+    assert said.code == 2
+    assert said.err.startswith(f"{url} cannot be reached: ")
+    assert said.err.count("\n") == 1
+
+
+async def test_what_is_no_api_of_ours_is_one_line(pipai: Pipai) -> None:
+    for body in ("<html>", "[]", "{}", "null"):
+        async with answering("text/html", body) as (url, _):
+            said = await pipai("history", "--url", url)
+        assert (said.code, said.out) == (2, "")
+        assert "is no PIP AI Stream" in said.err
+        assert said.err.count("\n") == 1
 
 
 async def test_an_api_that_is_not_there_is_one_line(pipai: Pipai, unused_tcp_port: int) -> None:

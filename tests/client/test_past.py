@@ -1,29 +1,10 @@
 """How a topic was, what changed, and watching it once more, from a terminal."""
 
-import asyncio
 import json
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 
 from pipai.past import messages_in
 from tests.api.conftest import Producer
-from tests.client.conftest import Pipai
-
-
-@asynccontextmanager
-async def answering(kind: str, body: str) -> AsyncGenerator[tuple[str, list[str]]]:
-    """A server that answers everything with this; its address, and what it was asked for."""
-    asked: list[str] = []
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append((await reader.readuntil(b"\r\n\r\n")).decode().split()[1])
-        head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n"
-        writer.write((head + body).encode())
-        await writer.drain()
-        writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+from tests.client.conftest import Pipai, answering
 
 
 async def test_a_view_is_shown_as_json(pipai: Pipai, producer: Producer) -> None:

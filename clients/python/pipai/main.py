@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from typing import Final
 
 from pipai.history import NonsenseError, add_export, add_history, export_history, show_history
@@ -41,6 +42,8 @@ COMMANDS: Final = (
 
 def main(arguments: Sequence[str], program: str = PROGRAM) -> int:
     """Carry out one command and return its exit code: 0 done, 2 it could not be done and stderr says why."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # JSON lines and CSV are files for others, whatever the terminal takes
     chosen = _parser(program).parse_args(_joined(arguments))
     command = next(command for command in COMMANDS if command.name == chosen.command)
     address = chosen.url or os.environ.get(ADDRESS) or DEFAULT_ADDRESS
