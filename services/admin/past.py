@@ -34,7 +34,7 @@ def opened_history(deployment: Deployment) -> Generator[History]:
     except ValidationError as error:
         raise RefusedError(what_is_wrong(error)) from error
     except ValueError as error:
-        raise RefusedError(str(error)) from error
+        raise RefusedError(str(error).partition("\n")[0]) from error
     try:
         yield History(LogReader(redis, keys), keys, archive)
     except (StoreAwayError, SegmentFileError, SlowSearchError) as error:

@@ -20,17 +20,18 @@ _PATIENCE: Final = 15.0
 
 @asynccontextmanager
 async def running(modules: Sequence[str], environment: Mapping[str, str]) -> AsyncGenerator["Processes"]:
-    """Run the modules in this environment, with what they log on stderr; they are ended with the block.
+    """Run the modules in this environment, with what they log on stderr, for as long as the block.
 
-    They import what this process imports, wherever it was called: a command of another checkout runs its services.
+    They end too when this process is killed. They import what this process imports, wherever it was called: a command
+    of another checkout runs its services.
     """
     own = {**environment, "LOG_FORMAT": "text", "PYTHONPATH": os.pathsep.join(sys.path)}
     async with AsyncExitStack() as stack:
         processes: dict[str, asyncio.subprocess.Process] = {}
         for module in modules:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", module,
-                env=own, stdin=asyncio.subprocess.DEVNULL, stdout=_STDERR, stderr=_STDERR,
+                sys.executable, "-P", "-m", "services.admin.lifeline", module,
+                env=own, stdin=asyncio.subprocess.PIPE, stdout=_STDERR, stderr=_STDERR,
                 process_group=0,  # Ctrl-C is for the command, which then ends them in peace
             )  # fmt: skip
             processes[module] = process
