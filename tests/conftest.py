@@ -86,6 +86,16 @@ def temporal_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def key_prefix(redis_url: str) -> Iterator[str]:
     """A `KEY_PREFIX` of this test alone. A key that stays forever by mistake fails the test."""
+    yield from _own_prefix(redis_url)
+
+
+@pytest.fixture
+def other_prefix(redis_url: str) -> Iterator[str]:
+    """As `key_prefix`, for another deployment on the same Redis."""
+    yield from _own_prefix(redis_url)
+
+
+def _own_prefix(redis_url: str) -> Iterator[str]:
     prefix = f"t{secrets.token_hex(6)}"
     yield prefix
     keys = Keys(prefix=prefix)

@@ -1,21 +1,25 @@
 """The history as it is asked for: events of all times, wherever they are kept."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
 from pipai_contracts.frozen import Frozen
 from pipai_contracts.ids import Kind
+from pipai_contracts.times import Timestamp
 from pipai_contracts.views import AnyView
+
+EXPORT_FORMAT: Final = "pipai-history"
+EXPORT_VERSION: Final = 1
 
 
 class HistoryEvent(Frozen):
     """An event as it stands in the log.
 
     ``stream`` names the source stream; ``stream_id`` says where in it, ``offset`` where in its partition. ``time`` is
-    when it happened, as the producer told. ``data`` has the fields of the event; it is null, like ``event_id`` and
-    ``time``, for an entry that another hand added to the stream. ``parked``: it is or was among the dead letters, so it
-    is in no view.
+    when it happened, as the producer told. ``data`` has the fields of the event in the form that schema version ``v``
+    gives them; it is null, like ``event_id``, ``v`` and ``time``, for an entry that another hand added to the stream.
+    ``parked``: it is or was among the dead letters, so it is in no view.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -27,6 +31,7 @@ class HistoryEvent(Frozen):
     offset: int
     time: str | None
     event: str | None
+    v: int | None
     data: dict[str, Any] | None
     user_id: str | None = None
     run_id: str | None = None
@@ -95,3 +100,20 @@ class ViewDiff(Frozen):
     to: Moment
     events: int
     changes: list[ChangedValue]
+
+
+class ExportHeader(Frozen):
+    """The first line of an exported history; every further one is a `HistoryEvent`.
+
+    The events are those of ``topic`` (of a user also those of all topics it owns) that were appended from ``from`` on
+    and before ``to``; null is without an end. ``redacted``: paths whose values are not the original ones.
+    """
+
+    model_config = ConfigDict(extra="forbid", serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
+
+    format: Literal["pipai-history"] = EXPORT_FORMAT
+    version: Literal[1] = EXPORT_VERSION
+    topic: str
+    since: Annotated[Timestamp | None, Field(alias="from")] = None
+    to: Timestamp | None = None
+    redacted: tuple[str, ...] = ()

@@ -49,6 +49,7 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     views.ViewAnswer,
     views.EventsAnswer,
     history.HistoryPage,
+    history.ExportHeader,
     frames.Connected,
     frames.ManyConnected,
     frames.Joined,

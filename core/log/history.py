@@ -111,6 +111,14 @@ class History:
                 raise
             return None
 
+    async def find_all(self, wanted: Wanted) -> AsyncGenerator[Row]:
+        """Every wanted event, in the order of their places."""
+        after: Place | None = None
+        while page := await self.find(wanted, after=after, limit=_PAGE):
+            for row in page:
+                yield row
+            after = page[-1].place
+
     async def _find_in_log(self, source: Source, wanted: Wanted, after: Place | None, limit: int) -> list[Row]:
         begin = StreamId(wanted.since, 0) if wanted.since is not None else BEGINNING
         if after is not None:

@@ -260,9 +260,14 @@ class Keys:
         """String: which command changes views or partitions just now, and the name of its run."""
         return f"{self.prefix}:maintenance"
 
+    @property
+    def sandbox(self) -> str:
+        """String: of which slice of which deployment this one is a copy; absent where it is none."""
+        return f"{self.prefix}:sandbox"
+
     def is_permanent(self, key: str) -> bool:
         """Whether a key may live without a TTL: there are few of these, and each is bounded."""
-        allowed = {self.watched, self.layout, self.spooled}
+        allowed = {self.watched, self.layout, self.spooled, self.sandbox}
         for source in self.sources():
             allowed |= {source.key, source.offset, source.archived, source.moved}
             allowed |= {self.dead(source), self.parked(source)}

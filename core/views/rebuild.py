@@ -169,8 +169,7 @@ def differences(live: Live, fresh: Fresh) -> list[Difference]:
     if live.stored is None:
         return [Difference("view", "cannot be read", "a readable view")]
     stored = live.stored
-    compared = compare(as_json(stored.state), as_json(fresh.state))
-    found = [Difference(".".join(path), *values) for path, *values in compared]
+    found = differences_of_states(stored.state, fresh.state)
     if stored.pos != fresh.pos:
         found.append(Difference("pos", stored.pos, fresh.pos))
     for source, newest in fresh.heard.items():
@@ -183,3 +182,8 @@ def differences(live: Live, fresh: Fresh) -> list[Difference]:
     elif feed.length != feed.last - feed.first + 1:
         found.append(Difference("feed.length", feed.length, feed.last - feed.first + 1))
     return found
+
+
+def differences_of_states(live: State, fresh: State) -> list[Difference]:
+    """The fields in which two states of a topic differ."""
+    return [Difference(".".join(path), *values) for path, *values in compare(as_json(live), as_json(fresh))]

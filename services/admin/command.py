@@ -9,7 +9,9 @@ from redis.asyncio import Redis
 
 from core.log.archive.archive import Archive
 from core.log.archive.place import ArchiveSettings
+from core.log.history import History
 from core.log.keys import Keys
+from core.log.replay import LogReader
 
 DONE: Final = 0
 FOUND: Final = 1
@@ -30,6 +32,11 @@ class Deployment:
     redis: Redis
     keys: Keys
     archive: Archive | None = None
+
+    @property
+    def history(self) -> History:
+        """All of its events, wherever they are."""
+        return History(LogReader(self.redis, self.keys), self.keys, self.archive)
 
 
 @dataclass(frozen=True, slots=True)

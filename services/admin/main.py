@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
-from core.log.archive.archive import Archive
+from core.log.archive.archive import Archive, SlowSearchError
 from core.log.archive.parquet import SegmentFileError
 from core.log.archive.place import ArchiveSettings
 from core.log.archive.spooled import Spooled
@@ -23,8 +23,10 @@ from core.runtime.settings import what_is_wrong
 from services.admin.archive import ARCHIVE
 from services.admin.command import REFUSED, Command, Deployment, RefusedError
 from services.admin.dead import DEAD
+from services.admin.importing import IMPORT
 from services.admin.rebuild import REBUILD
 from services.admin.repartition import REPARTITION
+from services.admin.replay import REPLAY
 from services.admin.verify import VERIFY
 
 PROGRAM: Final = "pipai-admin"
@@ -35,6 +37,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     REBUILD,
     REPARTITION,
     ARCHIVE,
+    IMPORT,
+    REPLAY,
 )
 
 
@@ -73,7 +77,7 @@ async def _carry_out(command: Command, settings: ArchiveSettings, chosen: argpar
     try:
         layout = await load_layout(redis, Keys(settings.key_prefix))
         keys = Keys(settings.key_prefix, _partitions(settings, layout))
-        archive = settings.open_archive(Spooled(redis, keys))
+        archive = _open_archive(settings, Spooled(redis, keys))
         deployment = Deployment(settings, redis, keys, archive)
         if not command.guarded:
             return await command.carry_out(deployment, chosen), ""
@@ -86,12 +90,25 @@ async def _carry_out(command: Command, settings: ArchiveSettings, chosen: argpar
         return REFUSED, str(error)
     except (RedisError, LogError) as error:
         return REFUSED, f"{safe_address(settings.redis_address())}: {error}"
-    except (StoreAwayError, SegmentFileError, ValueError) as error:
-        return REFUSED, f"the archive cannot be read: {error}"
+    except (StoreAwayError, SegmentFileError, SlowSearchError) as error:
+        why = "it takes too long, narrow it down" if isinstance(error, SlowSearchError) else str(error)
+        return REFUSED, f"the archive cannot be read: {why}"
     finally:
         if archive is not None:
             archive.close()
         await redis.aclose()
+
+
+def _open_archive(settings: ArchiveSettings, spooled: Spooled) -> Archive | None:
+    """The archive to read.
+
+    Raises:
+        RefusedError: ``ARCHIVE_URL`` names none.
+    """
+    try:
+        return settings.open_archive(spooled)
+    except ValueError as error:
+        raise RefusedError(str(error).partition("\n")[0]) from error
 
 
 def _partitions(settings: ArchiveSettings, layout: Layout | None) -> int:

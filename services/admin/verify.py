@@ -2,12 +2,15 @@
 
 import json
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
+from core.views.rebuild import Difference
 from core.views.replace import MisfitViewError, MovingViewError
 from pipai_contracts.ids import Topic
+from services.admin.against import compare_with
 from services.admin.command import DONE, FOUND, Command, Deployment
 from services.admin.compare import MISFIT, Comparer, Comparison
 from services.admin.progress import Progress
@@ -22,11 +25,15 @@ _WHY_NOT: Final[dict[type[Exception], str]] = {
 }
 
 
-_ADD_ARGUMENTS: Final = selection_and("--json", "one JSON object per line")
+def _add_arguments(parser: ArgumentParser) -> None:
+    selection_and("--json", "one JSON object per line")(parser)
+    parser.add_argument("--against", metavar="NAME", help="compare with the views of this sandbox, see replay")
 
 
 async def _verify(deployment: Deployment, chosen: Namespace) -> int:
-    """Compare every selected view with a fresh fold of the log; 1 when there is a difference."""
+    """Compare every selected view with a fresh fold of the log, or with a sandbox; 1 when there is a difference."""
+    if chosen.against is not None:
+        return await _verify_against(deployment, chosen)
     comparer = Comparer(deployment, selection_of(chosen))
     counts = Counter[str]()
     progress = Progress("views looked at")
@@ -44,6 +51,19 @@ async def _verify(deployment: Deployment, chosen: Namespace) -> int:
     return FOUND if counts["different"] else DONE
 
 
+async def _verify_against(deployment: Deployment, chosen: Namespace) -> int:
+    counts = Counter[str]()
+    async for compared in compare_with(deployment, chosen.against, selection_of(chosen)):
+        if compared.unverifiable is not None:
+            counts["unverifiable"] += 1
+            _tell_unverifiable(compared.topic, compared.unverifiable, as_json=chosen.json)
+        else:
+            counts["different" if compared.differences else "same"] += 1
+            _tell_differences(compared.topic, compared.differences, "sandbox", as_json=chosen.json)
+    _tell_summary(counts, as_json=chosen.json)
+    return FOUND if counts["different"] else DONE
+
+
 def _verdict(comparison: Comparison) -> str:
     if comparison.unverifiable is not None:
         return "unverifiable"
@@ -54,13 +74,17 @@ def _tell(comparison: Comparison, *, as_json: bool) -> None:
     if comparison.unverifiable is not None:
         _tell_unverifiable(comparison.topic, comparison.unverifiable, as_json=as_json)
         return
-    if comparison.expired:
-        return
-    for path, live, fresh in comparison.differences:
+    if not comparison.expired:
+        _tell_differences(comparison.topic, comparison.differences, "fresh", as_json=as_json)
+
+
+def _tell_differences(topic: Topic, differences: Sequence[Difference], other: str, *, as_json: bool) -> None:
+    """The lines of a view that is not the same; ``other`` is what it was compared with."""
+    for path, live, theirs in differences:
         if as_json:
-            _line({"topic": comparison.topic.path, "path": path, "live": live, "fresh": fresh})
+            _line({"topic": topic.path, "path": path, "live": live, other: theirs})
         else:
-            sys.stdout.write(f"{comparison.topic.path} {path}: live {_short(live)}, fresh {_short(fresh)}\n")
+            sys.stdout.write(f"{topic.path} {path}: live {_short(live)}, {other} {_short(theirs)}\n")
 
 
 def _tell_unverifiable(topic: Topic, reason: str, *, as_json: bool) -> None:
@@ -91,4 +115,4 @@ def _short(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
-VERIFY: Final = Command("verify", "compare the live views with a fresh fold of the log", _ADD_ARGUMENTS, _verify)
+VERIFY: Final = Command("verify", "compare the live views with a fresh fold of the log", _add_arguments, _verify)

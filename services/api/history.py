@@ -102,6 +102,7 @@ def _event(row: Row) -> HistoryEvent:
         offset=row.offset,
         time=None if row.time is None else format_millis(row.time),
         event=row.type,
+        v=row.v,
         data=fields,
         user_id=row.user_id,
         run_id=row.run_id,

@@ -2,12 +2,14 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Final
 
 from core.runtime.exits import UNFIT
 from core.runtime.loaded import expect_many_objects
 from services.standalone.admin import admin
 from services.standalone.checks import run_checks
+from services.standalone.client import client
 from services.standalone.settings_table import print_settings
 from services.standalone.status import logs, status
 from services.standalone.up import FOLDER, up
@@ -32,6 +34,9 @@ def main(arguments: list[str]) -> int:
         metavar="N",
         help="projectors that share the partitions",
     )
+    up_parser.add_argument(
+        "--import", dest="file", type=Path, metavar="FILE", help="an exported history, as a system of its own"
+    )
     commands.add_parser("status")
     commands.add_parser("settings")
     logs_parser = commands.add_parser("logs")
@@ -39,13 +44,14 @@ def main(arguments: list[str]) -> int:
     logs_parser.add_argument("-f", "--follow", action="store_true")
     if arguments[:1] == ["test"]:
         run_checks(arguments[1:])
-    if arguments[:1] == ["pipai-admin"]:
+    if arguments[:1] in (["pipai"], ["pipai-admin"]):
         expect_many_objects()
-        return admin(FOLDER, arguments[1:])
+        program = client if arguments[0] == "pipai" else admin
+        return program(FOLDER, arguments[1:])
     chosen = parser.parse_args(arguments)
     match chosen.command:
         case "up":
-            return up(chosen.projectors)
+            return up(chosen.projectors, chosen.file)
         case "status":
             return status(FOLDER)
         case "settings":

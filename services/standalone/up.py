@@ -13,7 +13,9 @@ from pydantic import ValidationError
 from core.log.fitness import why_unfit
 from core.runtime.exits import UNFIT
 from core.runtime.settings import what_is_wrong
+from services.admin.command import RefusedError
 from services.standalone.admin import PROGRAM
+from services.standalone.case import Case, open_case
 from services.standalone.child import Child, State
 from services.standalone.embedded import EmbeddedError
 from services.standalone.output import Output
@@ -28,27 +30,41 @@ FOLDER: Final = Path(".pipai")
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def up(projectors: int) -> int:
+def up(projectors: int, file: Path | None = None) -> int:
     """Start everything, with so many projectors, and return when it was stopped.
+
+    ``file`` is an exported history: then it is a system of its own, with that alone.
 
     Returns 0, or 2 after one sentence when it cannot run here.
     """
     began = time.monotonic()
     try:
-        with only_one(FOLDER):
-            settings = StandaloneSettings()
-            plan = make_plan(settings, FOLDER, projectors)
-            return asyncio.run(_serve(settings, plan, began))
+        case = open_case(file, FOLDER) if file is not None else None
+        folder = case.folder if case is not None else FOLDER
+        with only_one(folder):
+            if case is not None:
+                case.clear()
+            settings = case.settings() if case is not None else StandaloneSettings()
+            plan = make_plan(settings, folder, projectors)
+            if case is not None:
+                plan.table[:1] = case.table(plan.web_address)
+            return asyncio.run(_serve(settings, plan, folder, case, began))
     except ValidationError as error:
         problem = what_is_wrong(error)
-    except (AlreadyRunningError, EmbeddedError) as error:
+    except (AlreadyRunningError, EmbeddedError, RefusedError) as error:
         problem = str(error)
     sys.stderr.write(f"{problem}\n")
     return UNFIT
 
 
-async def _serve(settings: StandaloneSettings, plan: Plan, began: float) -> int:
-    output = Output(FOLDER / "logs")
+async def _why_not(settings: StandaloneSettings, address: str, case: Case | None) -> str | None:
+    """Why the services should not be started on this Redis; the case is in its log by then."""
+    problem = await why_unfit(settings, address)
+    return problem if problem is not None or case is None else await case.load(address, settings)
+
+
+async def _serve(settings: StandaloneSettings, plan: Plan, folder: Path, case: Case | None, began: float) -> int:
+    output = Output(folder / "logs")
     ready = False
 
     def record(children: list[Child]) -> None:
@@ -62,7 +78,7 @@ async def _serve(settings: StandaloneSettings, plan: Plan, began: float) -> int:
             )
             for child in children
         ]
-        write_state(FOLDER, SystemState(pid=os.getpid(), address=plan.web_address, ready=ready, services=services))
+        write_state(folder, SystemState(pid=os.getpid(), address=plan.web_address, ready=ready, services=services))
 
     def when_ready() -> None:
         nonlocal ready
@@ -70,7 +86,7 @@ async def _serve(settings: StandaloneSettings, plan: Plan, began: float) -> int:
         record(supervisor.children)
         output.show(_table(plan, supervisor.children, time.monotonic() - began))
 
-    supervisor = Supervisor(plan.stages, output, record, lambda: why_unfit(settings, plan.redis_address))
+    supervisor = Supervisor(plan.stages, output, record, lambda: _why_not(settings, plan.redis_address, case))
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, supervisor.stop)

@@ -35,6 +35,7 @@ async def test_an_event_is_told_with_its_place_in_the_log(api: Api, producer: Pr
         "topic": "workflow:w",
         "offset": 1,
         "event": "workflow_progress",
+        "v": 1,
         "data": {"workflow_id": "w", "step": "work", "progress": 10, "message": "began"},
         "user_id": "ada",
         "run_id": "r",

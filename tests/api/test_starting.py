@@ -26,7 +26,7 @@ async def _heard(api: Api, start: str, upto: int) -> list[int]:
 async def _appended(producer: Producer, pos: int) -> int:
     """When the event at this position was appended: milliseconds since 1970."""
     [item] = await producer.store.read_feed(W, after=pos - 1, count=1)
-    return item.appended
+    return item.stream_id.milliseconds
 
 
 def _time(milliseconds: int) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("bench", "contracts", "core", "docs", "ops", "services", "tests")
+FOLDERS = ("bench", "clients", "contracts", "core", "docs", "ops", "services", "tests")
 FILES = [
     path
     for start in (ROOT.glob("*"), *((ROOT / name).rglob("*") for name in FOLDERS))

@@ -83,7 +83,11 @@ async def test_a_connection_another_task_closes_in_the_middle_of_a_command_is_a_
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a client of a Cluster closes connections to a node that it takes for dead."""
-    monkeypatch.setattr("core.runtime.redis_packing._unsent", lambda _: 1)  # so that it has to be waited for
+
+    def unsent(_: object) -> int:
+        return 1  # so that it has to be waited for
+
+    monkeypatch.setattr("core.runtime.redis_packing._unsent", unsent)
     address = urlsplit(redis_url)
     connection = PackingConnection(host=address.hostname or "", port=address.port or 0, socket_timeout=5)
     await connection.connect()

@@ -12,6 +12,7 @@ from pipai_contracts.ids import Topic
 from services.admin.compare import viewed_topics
 from services.admin.foreign import ForeignKeys
 from services.admin.main import main
+from tests.admin.conftest import Admin
 from tests.conftest import wait_until
 from tests.core.telling import step
 from tests.projector.conftest import Deployment, deployed
@@ -28,22 +29,29 @@ async def shown(deployment: Deployment) -> dict[Topic, str]:
     return {topic: render(stored.state).model_dump_json() for topic, stored in loaded.items()}
 
 
-async def test_views_are_verified_mended_and_repartitioned(
-    shape: Shape, prefix: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def admin(shape: Shape, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Admin:
+    """The program on this test's deployment; in a thread, because it has an event loop of its own."""
     monkeypatch.setattr("services.admin.quiet.LOOK_SECONDS", 0.01)
     for name, value in {
         "REDIS_URL": shape.address,
         "KEY_PREFIX": prefix,
         "STREAM_MAX_ENTRIES": "5000",
         "VIEW_TTL": "600",
+        "ARCHIVE_URL": "off",
     }.items():
         monkeypatch.setenv(name, value)
 
-    async def admin(*arguments: str, partitions: int) -> int:
+    async def _admin(*arguments: str, partitions: int) -> int:
         monkeypatch.setenv("STREAM_PARTITIONS", str(partitions))
         return await asyncio.to_thread(main, arguments)
 
+    return _admin
+
+
+async def test_views_are_verified_mended_and_repartitioned(
+    shape: Shape, prefix: str, admin: Admin, capsys: pytest.CaptureFixture[str]
+) -> None:
     async with deployed(shape.address, prefix) as deployment:
         async with deployment.projecting():
             await deployment.publish(step(10, of="w").by("ada"), *random_run(1, 60))
@@ -64,3 +72,21 @@ async def test_views_are_verified_mended_and_repartitioned(
         assert await shown(deployment) == before
         left = [name async for name in keys_beginning(deployment.redis, "") if prefix in name]
         assert not [name for name in left if "{3}" in name or name.startswith("staged:")]
+
+
+async def test_a_slice_is_replayed_into_a_sandbox_compared_and_dropped(
+    shape: Shape, prefix: str, admin: Admin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sandbox = f"{prefix}-sandbox"
+    async with deployed(shape.address, prefix, 4) as deployment:
+        async with deployment.projecting():
+            await deployment.publish(*random_run(2, 60))
+            await wait_until(lambda: is_projected(deployment.redis, deployment.keys))
+        before = await shown(deployment)
+        assert await admin("replay", "--into", sandbox, "--once", partitions=4) == 0
+        capsys.readouterr()
+        assert await admin("verify", "--against", sandbox, partitions=4) == 0
+        assert f"verified {len(before)}, different 0, unverifiable 0" in capsys.readouterr().out
+        assert await admin("replay", "--drop", sandbox, partitions=4) == 0
+        assert [name async for name in keys_beginning(deployment.redis, "") if sandbox in name] == []
+        assert await shown(deployment) == before

@@ -45,6 +45,8 @@ class Clone:
         shutil.copy(ROOT / "run", self.folder / "run")
         (self.folder / "requirements.lock").write_text("first==1.0 \\\n    --hash=sha256:00\n")
         (self.folder / "contracts" / "pyproject.toml").touch()
+        (self.folder / "clients" / "python").mkdir(parents=True)
+        (self.folder / "clients" / "python" / "pyproject.toml").touch()
         for tool in (*TOOLS, "dirname"):
             found = shutil.which(tool)
             assert found
@@ -88,7 +90,8 @@ def test_first_use_installs_then_it_only_runs(clone: Clone) -> None:
     assert first.returncode == 0, first.stderr
     assert first.stdout == "ran: -m services.standalone status\n"
     assert "1/1 first==1.0" in first.stderr
-    assert "--no-build-isolation --no-deps --editable ./contracts --editable ." in clone.asked.read_text()
+    ours = "--editable ./contracts --editable ./clients/python --editable ."
+    assert f"--no-build-isolation --no-deps {ours}" in clone.asked.read_text()
     second = clone.run("logs", "-f", "web")
     assert second.stdout == "ran: -m services.standalone logs -f web\n"
     assert second.stderr == ""

@@ -34,6 +34,7 @@ class System:
 
     def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
         self.folder = folder
+        self.home = folder / ".pipai"
         self._arguments = arguments
         self._settings = settings
         self._terminal = folder / "terminal.txt"
@@ -42,7 +43,7 @@ class System:
     @property
     def state(self) -> SystemState:
         """What `./run status` knows."""
-        state = read_state(self.folder / ".pipai")
+        state = read_state(self.home)
         assert state is not None
         return state
 
@@ -97,5 +98,5 @@ class System:
     def _is_ready(self) -> bool:
         assert self._process
         assert self._process.poll() is None, self.shown
-        state = read_state(self.folder / ".pipai")
+        state = read_state(self.home)
         return state is not None and state.ready and state.pid == self._process.pid
