@@ -38,6 +38,11 @@ class History:
         self._keys = keys
         self._archive = archive
 
+    @property
+    def without_archive(self) -> "History":
+        """What the log still has of it."""
+        return History(self._log, self._keys, None)
+
     async def read(
         self, source: Source, *, after: StreamId = BEGINNING, upto: StreamId | None = None
     ) -> AsyncGenerator[Logged]:
@@ -77,20 +82,22 @@ class History:
         return [found[place] for place in heapq.nsmallest(limit, found)]
 
     async def read_topic(
-        self, topic: Topic, *, after: Place | None = None, until: int | None = None
+        self, topic: Topic, *, until: int | None = None, skip_newer: bool = False
     ) -> AsyncGenerator[list[Record]]:
         """The events a topic's view has heard of, or will, in the order of their places, a page at a time.
 
-        Those beyond ``after``, appended before ``until`` (milliseconds). What is in no view is left out.
+        Those appended before ``until`` (milliseconds). What is in no view is left out, and with ``skip_newer`` what
+        this build cannot read.
 
         Raises:
             SlowSearchError: that takes too long.
             NewerVersionError: one was written by a newer build.
         """
+        after: Place | None = None
         wanted = replace(Wanted.of(topic), until=until)
         began = time.monotonic()
         while rows := await self.find(wanted, after=after, limit=_PAGE):
-            records = [record for row in rows if (record := self._record_of(row)) is not None]
+            records = [record for row in rows if (record := self._record_of(row, skip_newer=skip_newer)) is not None]
             if records:
                 yield records
             if len(rows) < _PAGE:
@@ -99,16 +106,18 @@ class History:
             if time.monotonic() - began > _PATIENCE:
                 raise SlowSearchError
 
-    def _record_of(self, row: Row) -> Record | None:
+    def _record_of(self, row: Row, *, skip_newer: bool) -> Record | None:
         """The event in a row; None for one that is in no view."""
         if row.parked:
             return None
         try:
             own = Topic.parse(f"{row.tenant}:{row.topic}")
             return decode_row(self._keys.source(row.stream, partition_of(own, self._keys.partitions)), row)
-        except (UndecodableEntryError, ValueError) as error:
-            if isinstance(error, NewerVersionError):
-                raise
+        except NewerVersionError:
+            if skip_newer:
+                return None
+            raise
+        except (UndecodableEntryError, ValueError):
             return None
 
     async def find_all(self, wanted: Wanted) -> AsyncGenerator[Row]:

@@ -1,79 +1,90 @@
-"""Folding views again from what the log still has."""
+"""Folding views again from their history."""
 
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from redis.asyncio import Redis
 
-from core.log.entry import decode
-from core.log.errors import UndecodableEntryError
+from core.log.archive.archive import SlowSearchError
+from core.log.archive.parquet import SegmentFileError
+from core.log.archive.store import StoreAwayError
+from core.log.history import History
 from core.log.keys import Keys
-from core.log.replay import LogReader
+from core.runtime.logs import get_logger
 from core.views.checkpoints import Checkpoints
 from core.views.project import fold_batch
-from core.views.store import MAX_VIEWS_PER_COMMIT, ViewStore
+from core.views.store import ViewStore
 from core.views.stored import Stored, unheard_of
 from pipai_contracts.ids import Topic
-from pipai_contracts.record import BEGINNING, Record
-from pipai_contracts.upcast import NewerVersionError
+from pipai_contracts.record import BEGINNING, Record, StreamId
 
 _PAGE: Final = 200
+"""Events one commit writes: of the largest that is 50 MB."""
+
+log = get_logger()
 
 
 class Refolder:
     """Makes views of one deployment again that are gone."""
 
-    def __init__(self, redis: Redis, keys: Keys, store: ViewStore) -> None:
+    def __init__(self, redis: Redis, keys: Keys, store: ViewStore, history: History) -> None:
         self._keys = keys
         self._store = store
         self._checkpoints = Checkpoints(redis, keys)
-        self._log = LogReader(redis, keys)
+        self._history = history
 
     async def refold(self, partition: int, generation: int, topics: Sequence[Topic]) -> int:
         """Fold the events up to the checkpoints into these views, which have none yet; returns how many events.
 
         What comes after the checkpoints comes to them as to every view. A view that somebody else writes meanwhile
-        is theirs.
+        is theirs. While the archive fails they are folded from what Redis still has.
 
         Raises:
             redis.exceptions.RedisError: Redis did not answer; some views may be folded in part.
             GenerationChangedError: likewise.
         """
-        loaded = {topic: unheard_of(topic) for topic in topics}
+        checkpoints = await self._checkpoints.load_all(self._keys.sources())
+        upto = {source.name: copies.lowest.stream_id for source, copies in checkpoints.items()}
         count = 0
-        page: list[Record] = []
-        async for record in self._records(loaded):
-            page.append(record)
-            if len(page) == _PAGE:
-                count += await self._commit(partition, generation, page, loaded)
-                page = []
-        return count + await self._commit(partition, generation, page, loaded)
-
-    async def _commit(
-        self, partition: int, generation: int, records: Sequence[Record], loaded: dict[Topic, Stored]
-    ) -> int:
-        updates = fold_batch(records, loaded, version=f"refold-{secrets.token_hex(8)}", only=loaded.keys()).updates
-        source = self._keys.source("workflow:progress", partition)
-        for start in range(0, len(updates), MAX_VIEWS_PER_COMMIT):
-            chunk = updates[start : start + MAX_VIEWS_PER_COMMIT]
-            outcome = await self._store.commit(partition, generation, chunk, source=source, since=BEGINNING)
-            for update, written in zip(chunk, outcome, strict=True):
-                if written:
-                    loaded[update.topic] = update.after
-                else:
-                    del loaded[update.topic]
-        return sum(len(update.entries) for update in updates)
-
-    async def _records(self, topics: dict[Topic, Stored]) -> AsyncGenerator[Record]:
-        """The events of these topics, from every source, in the order of their stream ids."""
-        upto = {source: (await self._checkpoints.load(source)).stream_id for source in self._keys.sources()}
-        async for source, entry, parked in self._log.read_together(upto):
-            if parked:
-                continue
+        for topic in topics:
+            refolding = _Refolding(self._store, self._keys, topic, partition, generation)
             try:
-                record = decode(source, entry)
-            except (UndecodableEntryError, NewerVersionError):
-                continue  # it was parked when it came, or projected by a newer build
-            if any(topic in topics for topic in record.topics):
-                yield record
+                await refolding.fold(self._history, upto)
+            except (StoreAwayError, SegmentFileError, SlowSearchError) as error:
+                log.warning("view is folded without the archive, which fails", topic=topic.path, error=str(error))
+                await refolding.fold(self._history.without_archive, upto)
+            count += refolding.view.pos
+        return count
+
+
+class _Refolding:
+    """One view while it is folded again. ``lost``: somebody else wrote it."""
+
+    def __init__(self, store: ViewStore, keys: Keys, topic: Topic, partition: int, generation: int) -> None:
+        self._store = store
+        self._source = keys.source("workflow:progress", partition)
+        self._topic = topic
+        self._partition = partition
+        self._generation = generation
+        self.view = unheard_of(topic)
+        self.lost = False
+
+    async def fold(self, history: History, upto: Mapping[str, StreamId]) -> None:
+        """Fold the topic's events up to these positions, but for those it has heard of."""
+        async for page in history.read_topic(self._topic, skip_newer=True):
+            records = [record for record in page if record.stream_id <= upto[record.source]]
+            for start in range(0, len(records), _PAGE):
+                if not self.lost:
+                    await self._commit(records[start : start + _PAGE])
+
+    async def _commit(self, records: Sequence[Record]) -> None:
+        loaded: dict[Topic, Stored] = {self._topic: self.view}
+        version = f"refold-{secrets.token_hex(8)}"
+        updates = fold_batch(records, loaded, version=version, only={self._topic}).updates
+        if updates:
+            [written] = await self._store.commit(
+                self._partition, self._generation, updates, source=self._source, since=BEGINNING
+            )
+            self.lost = not written
+            self.view = updates[0].after if written else self.view

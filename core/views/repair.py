@@ -1,7 +1,7 @@
 """Putting right what another hand broke among views and what belongs to them.
 
-All of it is derived from the log. So what is of the wrong type, or cannot be read, is removed and made again from what
-the log still has, and the generation is raised: every viewer of the partition is told.
+All of it is derived from the log. So what is of the wrong type, or cannot be read, is removed and made again from the
+history, and the generation is raised: every viewer of the partition is told.
 """
 
 import time
@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 
 from core.log.checkpoint import is_checkpoint
 from core.log.damage import MisfitRemover
+from core.log.history import History
 from core.log.keys import Keys, partition_of
 from core.runtime.logs import get_logger
 from core.runtime.lua import load_script
@@ -32,13 +33,13 @@ _TYPES: Final = {"changes": "stream", "checkpoint": "hash", "generation": "strin
 class Repair:
     """Repairs the views of one deployment. Every method returns the kinds of keys it made anew, one each time."""
 
-    def __init__(self, redis: Redis, keys: Keys, store: ViewStore) -> None:
+    def __init__(self, redis: Redis, keys: Keys, store: ViewStore, history: History) -> None:
         self._redis = redis
         self._keys = keys
         self._store = store
         self._misfits = MisfitRemover(redis)
         self._discard = load_script(redis, __file__, "discard.lua")
-        self._refolder = Refolder(redis, keys, store)
+        self._refolder = Refolder(redis, keys, store, history)
 
     async def partition(self, partition: int) -> list[str]:
         """Put the change feed, checkpoint and generation of a view partition right.
@@ -67,7 +68,7 @@ class Repair:
         return ["parked" for _ in await self._remove(parked)]
 
     async def views(self, topics: Iterable[Topic]) -> list[str]:
-        """Fold the views of these topics, which cannot be read or written, again from what the log has of them.
+        """Fold the views of these topics, which cannot be read or written, again from what the history has of them.
 
         Raises:
             redis.exceptions.RedisError: Redis did not answer.

@@ -2,14 +2,18 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from core.log.archive.parquet import SegmentFileError
+from core.log.archive.store import StoreAwayError
 from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.entry import Entry
+from core.log.history import History
 from core.log.keys import Keys, Source
 from core.log.read import entries_of, read_entries
 from core.runtime.logs import get_logger
@@ -48,6 +52,7 @@ class Follower:
         checkpoints: Checkpoints,
         setbacks: Setbacks,
         survey: Survey,
+        history: History,
         retention: Retention,
         batch: int,
         turns: Turns,
@@ -59,6 +64,7 @@ class Follower:
         self._checkpoints = checkpoints
         self._setbacks = setbacks
         self._survey = survey
+        self._history = history
         self._retention = retention
         self._batch = batch
         self._turns = turns
@@ -154,14 +160,32 @@ class Follower:
             if not entries:
                 return count
             asked = min(next_count(asked, [entry.fields for entry in entries]), self._batch)
-            if misses_some(reached, entries) and await self._is_overtaken(reached):
-                continue
+            if misses_some(reached, entries):
+                if await self._is_overtaken(reached):
+                    continue
+                entries = await self._with_archived(reached, entries)
             await self._note_loss(reached, entries)
             for portion in portions(entries, self._projection.portion):
                 taken = await self._project(portion, began, read_before=True)
                 count += taken
                 if taken < len(portion):
                     return count
+
+    async def _with_archived(self, reached: Checkpoint, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """The same, or as many from further back where what is missing was archived: views may go back a long way."""
+        found: list[Entry] = []
+        try:
+            async with aclosing(
+                self._history.read(self.source, after=reached.stream_id, upto=entries[-1].stream_id)
+            ) as history:
+                async for _, entry, _ in history:
+                    found.append(entry)
+                    if len(found) == len(entries):
+                        break
+        except (StoreAwayError, SegmentFileError) as error:
+            log.warning("archive cannot be asked for missing events", stream=self.source.key, error=str(error))
+            return entries
+        return found or entries
 
     async def _project(
         self, entries: Sequence[Entry], began: float, *, delivered: Sequence[Entry] = (), read_before: bool = False

@@ -7,8 +7,11 @@ from functools import partial
 import uvloop
 from redis.exceptions import RedisError
 
+from core.log.archive.spooled import Spooled
+from core.log.history import History
 from core.log.keys import Keys
 from core.log.layout import LayoutError
+from core.log.replay import LogReader
 from core.runtime.background import work_until_stopped
 from core.runtime.exits import UNFIT
 from core.runtime.loaded import expect_many_objects, keep_loaded
@@ -28,7 +31,11 @@ def build(settings: ProjectorSettings, stack: AsyncExitStack, leases: type[Lease
     stack.push_async_callback(redis.aclose)
     broker = stream_broker(settings.redis_address(), settings.stream_block_time)
     keys = Keys(settings.key_prefix, settings.stream_partitions)
-    return Projector(settings, redis, broker, leases(redis, keys, seconds=settings.lease_seconds))
+    archive = settings.open_archive(Spooled(redis, keys))
+    if archive is not None:
+        stack.callback(archive.close)
+    history = History(LogReader(redis, keys), keys, archive)
+    return Projector(settings, redis, broker, history, leases(redis, keys, seconds=settings.lease_seconds))
 
 
 def main() -> int:
@@ -41,7 +48,7 @@ def main() -> int:
         put_together = partial(build, settings)
         port, missing = settings.metrics_port, "not following its partitions"
         uvloop.run(work_until_stopped("projector", settings, port, put_together, missing=missing))
-    except (EvictingRedisError, LayoutError) as error:
+    except (EvictingRedisError, LayoutError, ValueError) as error:
         get_logger().error("stream projector stops", reason=str(error))
         return UNFIT
     except (RedisError, PortBusyError) as error:

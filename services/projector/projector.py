@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from core.log.dead import DeadLetters
+from core.log.history import History
 from core.log.keys import Keys
 from core.log.layout import LayoutError, check_layout
 from core.runtime.logs import get_logger
@@ -49,15 +50,18 @@ class _Holding:
 class Projector:
     """Projects its share of a deployment's partitions, for as long as its `running` block lasts."""
 
-    def __init__(self, settings: ProjectorSettings, redis: Redis, broker: RedisBroker, leases: Leases) -> None:
+    def __init__(
+        self, settings: ProjectorSettings, redis: Redis, broker: RedisBroker, history: History, leases: Leases
+    ) -> None:
         self._settings = settings
         self._redis = redis
         self._broker = broker
+        self._history = history
         self._leases = leases
         self._keys = Keys(settings.key_prefix, settings.stream_partitions)
         store = ViewStore(redis, self._keys, feed_length=settings.stream_max_entries, ttl=settings.view_ttl)
         self._failover = Failover(redis, self._keys, store)
-        repair = Repair(redis, self._keys, store)
+        repair = Repair(redis, self._keys, store, history)
         self._projection = Projection(self._keys, store, DeadLetters(redis, self._keys), repair)
         self._checkpoints = Checkpoints(redis, self._keys)
         self._setbacks = Setbacks(redis, self._keys, store, view_ttl=settings.view_ttl)
@@ -218,6 +222,7 @@ class Projector:
                 checkpoints=self._checkpoints,
                 setbacks=self._setbacks,
                 survey=self._survey,
+                history=self._history,
                 retention=self._retention,
                 batch=settings.projector_batch,
                 turns=self._turns,

@@ -4,10 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from core.runtime.settings import MetricsPort, Settings
+from core.log.archive.place import ArchiveSettings
+from core.runtime.settings import MetricsPort
 
 
-class ProjectorSettings(Settings):
+class ProjectorSettings(ArchiveSettings):
     """What only projectors need."""
 
     metrics_port: MetricsPort = 9410

@@ -14,8 +14,10 @@ from redis.asyncio import Redis
 from core.log.append import Appender
 from core.log.dead import DeadLetters
 from core.log.entry import Entry
+from core.log.history import History
 from core.log.keys import GROUP, Keys, Source
 from core.log.read import entries_of
+from core.log.replay import LogReader
 from core.runtime.redis import command_client
 from core.views.checkpoints import Checkpoints
 from core.views.errors import ViewsWentBackError
@@ -136,7 +138,8 @@ class Deployment:
 
     async def followers(self, *sources: Source) -> list[HandedFollower]:
         """The followers of one projector, which share its memory; their groups exist."""
-        repair = Repair(self.redis, self.keys, self.store)
+        history = History(LogReader(self.redis, self.keys), self.keys, None)
+        repair = Repair(self.redis, self.keys, self.store, history)
         projection = Projection(self.keys, self.store, DeadLetters(self.redis, self.keys), repair)
         survey = Survey(self.checkpoints)
         setbacks = Setbacks(self.redis, self.keys, self.store, view_ttl=self.settings.view_ttl)
@@ -152,6 +155,7 @@ class Deployment:
                 checkpoints=self.checkpoints,
                 setbacks=setbacks,
                 survey=survey,
+                history=history,
                 retention=retention,
                 batch=self.settings.projector_batch,
                 turns=turns,

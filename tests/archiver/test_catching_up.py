@@ -1,0 +1,88 @@
+"""Projectors find in the archive what the log has no longer, where views have to hear of it once more."""
+
+from core.log.keys import Keys
+from pipai_contracts.ids import Topic
+from pipai_contracts.views import WorkflowView
+from tests.archiver.conftest import Archived
+from tests.conftest import wait_until
+from tests.core.telling import step
+from tests.projector.conftest import counted
+
+W = Topic.parse("default:workflow:w")
+
+
+def _of_the_archive(archived: Archived) -> dict[str, object]:
+    """The settings by which a projector finds it."""
+    return archived.settings.model_dump(include={"archive_url", "archive_spool"})
+
+
+async def _publish(archived: Archived, *progress: float) -> None:
+    await archived.deployment.publish(*(step(one, f"s{one}") for one in progress))
+
+
+async def _progress(archived: Archived) -> tuple[int, list[str]]:
+    """How many events the view has heard of, and its steps."""
+    stored = (await archived.deployment.store.load([W]))[W]
+    assert isinstance(stored.state, WorkflowView)
+    return stored.pos, [one.name for one in stored.state.steps]
+
+
+async def test_a_view_that_cannot_be_read_is_made_again_with_its_beginning(archived: Archived) -> None:
+    deployment = archived.deployment
+    async with deployment.projecting(**_of_the_archive(archived)), archived.archiving() as archiver:
+        await wait_until(lambda: archiver.ready)
+        await _publish(archived, 10, 20, 30)
+        await archived.settled()
+        await deployment.redis.xtrim(deployment.source().key, maxlen=0, approximate=False)
+        await deployment.redis.unlink(deployment.keys.view(W))
+        await deployment.redis.set(deployment.keys.view(W), "what another hand put here", ex=600)
+        await _publish(archived, 40)
+        await archived.projected()
+        await wait_until(lambda: _is_whole(archived, 4), 10, "the view is not whole")
+    assert await _progress(archived) == (4, ["s10", "s20", "s30", "s40"])
+
+
+async def _is_whole(archived: Archived, pos: int) -> bool:
+    return (await _progress(archived))[0] == pos
+
+
+async def test_views_that_went_back_further_than_the_log_goes_hear_of_all_again(archived: Archived) -> None:
+    """A view partition was put back from an old copy: what it has to hear of again was trimmed long ago."""
+    deployment, keys = archived.deployment, archived.deployment.keys
+    async with deployment.projecting(**_of_the_archive(archived)), archived.archiving() as archiver:
+        await wait_until(lambda: archiver.ready)
+        await _publish(archived, 10)
+        await archived.settled()
+        old = await deployment.remember(*_views_of(keys))
+        await _publish(archived, 20, 30, 40)
+        await archived.settled()
+    await deployment.redis.xtrim(deployment.source().key, maxlen=1, approximate=False)
+    await deployment.go_back(old)
+    lost = counted("pipai_lost_events_total")
+    async with deployment.projecting(**_of_the_archive(archived)):
+        await wait_until(lambda: _is_whole(archived, 4), 10, "the view is not whole")
+    assert await _progress(archived) == (4, ["s10", "s20", "s30", "s40"])
+    assert counted("pipai_lost_events_total") == lost
+
+
+def _views_of(keys: Keys) -> list[str]:
+    return [keys.view(W), keys.feed(W), keys.changes(0), keys.checkpoint(0)]
+
+
+async def test_without_its_archive_a_projector_goes_on_and_counts_what_is_missing(archived: Archived) -> None:
+    deployment, keys = archived.deployment, archived.deployment.keys
+    async with deployment.projecting(**_of_the_archive(archived)), archived.archiving() as archiver:
+        await wait_until(lambda: archiver.ready)
+        await _publish(archived, 10)
+        await archived.settled()
+        old = await deployment.remember(*_views_of(keys))
+        await _publish(archived, 20, 30, 40)
+        await archived.settled()
+    await deployment.redis.xtrim(deployment.source().key, maxlen=1, approximate=False)
+    await deployment.go_back(old)
+    for segment in archived.spool.folder.parent.parent.rglob("*.parquet"):
+        segment.write_bytes(b"half")
+    lost = counted("pipai_lost_events_total")
+    async with deployment.projecting(**_of_the_archive(archived)):
+        await wait_until(lambda: _is_whole(archived, 2), 10, "the projector did not go on")
+    assert counted("pipai_lost_events_total") == lost + 2
