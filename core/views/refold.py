@@ -34,15 +34,16 @@ class Refolder:
         self._checkpoints = Checkpoints(redis, keys)
         self._history = history
 
-    async def refold(self, partition: int, generation: int, topics: Sequence[Topic]) -> int:
+    async def refold(self, partition: int, generation: int, topics: Sequence[Topic], *, whole: bool = False) -> int:
         """Fold the events up to the checkpoints into these views, which have none yet; returns how many events.
 
         What comes after the checkpoints comes to them as to every view. A view that somebody else writes meanwhile
-        is theirs. While the archive fails they are folded from what Redis still has.
+        is theirs. While the archive fails they are folded from what Redis still has, unless they are to be ``whole``.
 
         Raises:
             redis.exceptions.RedisError: Redis did not answer; some views may be folded in part.
             GenerationChangedError: likewise.
+            StoreAwayError, SegmentFileError, SlowSearchError: the archive fails, and they are to be ``whole``.
         """
         checkpoints = await self._checkpoints.load_all(self._keys.sources())
         upto = {source.name: copies.lowest.stream_id for source, copies in checkpoints.items()}
@@ -52,6 +53,8 @@ class Refolder:
             try:
                 await refolding.fold(self._history, upto)
             except (StoreAwayError, SegmentFileError, SlowSearchError) as error:
+                if whole:
+                    raise
                 log.warning("view is folded without the archive, which fails", topic=topic.path, error=str(error))
                 await refolding.fold(self._history.without_archive, upto)
             count += refolding.view.pos

@@ -17,9 +17,8 @@ from pipai_contracts.views import EventsAnswer, FeedEvent
 from services.api.audience import Audience
 from services.api.hub import Hub
 from services.api.messages import Message
-from services.api.sources import TopicSource
 from services.api.streams import open_channel, unavailable
-from services.api.views import load, unknown_topic
+from services.api.views import ViewReader, unknown_topic
 
 After = Annotated[str, Query(description="Cursor, or a position as a number; 0 for the beginning.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many events at most.")]
@@ -34,10 +33,10 @@ Wait = Annotated[
 ]
 
 
-def event_routes(source: TopicSource, store: ViewStore, hub: Hub, audience: Audience) -> APIRouter:
+def event_routes(views: ViewReader, store: ViewStore, hub: Hub, audience: Audience) -> APIRouter:
     """The endpoint for who wants events without a stream."""
     router = APIRouter(tags=["views"])
-    reader = EventReader(source, store, hub, audience)
+    reader = EventReader(views, store, hub, audience)
 
     @router.get("/events/{kind}/{resource_id}")
     async def events(  # noqa: PLR0913 - one for each parameter of the query
@@ -64,8 +63,8 @@ def event_routes(source: TopicSource, store: ViewStore, hub: Hub, audience: Audi
 class EventReader:
     """Answers with what a topic's feed has, or with what its channel is told next."""
 
-    def __init__(self, source: TopicSource, store: ViewStore, hub: Hub, audience: Audience) -> None:
-        self._source = source
+    def __init__(self, views: ViewReader, store: ViewStore, hub: Hub, audience: Audience) -> None:
+        self._views = views
         self._store = store
         self._hub = hub
         self._audience = audience
@@ -77,10 +76,10 @@ class EventReader:
             ProblemError: ``after`` cannot be used (400, 410), nobody published to the topic (404), or Redis is away
                 (503).
         """
-        answer, cursor, _ = await self._read(topic, after, limit)
-        if cursor == START:
+        snapshot = await self._views.find(topic)
+        if snapshot.cursor == START:
             raise unknown_topic(topic)
-        return answer
+        return (await self._read(topic, after, limit))[0]
 
     async def next(
         self, topic: Topic, after: str, limit: int, wait: int, gone: Callable[[], Awaitable[None]]
@@ -115,7 +114,7 @@ class EventReader:
 
     async def _read(self, topic: Topic, after: str, limit: int) -> tuple[EventsAnswer, Cursor, int]:
         """A page of the feed, the topic's cursor, and the position ``after`` means."""
-        cursor = (await load(self._source, topic)).cursor
+        cursor = (await self._views.load(topic)).cursor
         pos = _position(after, cursor)
         if cursor == START:
             return EventsAnswer(events=[], next=None), cursor, pos

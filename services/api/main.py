@@ -14,11 +14,13 @@ from core.runtime.http import HttpService
 from core.runtime.redis import blocking_client, command_client
 from core.runtime.temporal import LazyTemporal, temporal_target
 from core.views.past import Past
+from core.views.refold import Refolder
 from core.views.store import ViewStore
 from services.api.audience import Audience
 from services.api.connections import Connections
 from services.api.demo import demo_routes
 from services.api.events import event_routes
+from services.api.expired import ExpiredViews
 from services.api.faults import FaultFinder
 from services.api.health import HealthCheck, health_routes
 from services.api.history import history_routes
@@ -35,7 +37,7 @@ from services.api.sources import TopicSource
 from services.api.streams import opener, stream_routes, stream_shortcuts
 from services.api.system import SystemFeed, system_routes
 from services.api.temporal_status import TemporalQuery
-from services.api.views import view_routes
+from services.api.views import ViewReader, view_routes
 
 
 def build(settings: ApiSettings) -> HttpService:
@@ -61,6 +63,9 @@ def build(settings: ApiSettings) -> HttpService:
     archive = settings.open_archive(Spooled(redis, keys))
     history = History(LogReader(redis, keys), keys, archive)
     past = Past(history, store, keys, feed_length=settings.stream_max_entries)
+    refolder = Refolder(redis, keys, store, history)
+    expired = None if archive is None else ExpiredViews(refolder, store, keys.partitions)
+    views = ViewReader(source, expired)
     replays = Replays(past, audience, settings)
 
     async def drain() -> None:
@@ -86,10 +91,10 @@ def build(settings: ApiSettings) -> HttpService:
         stream_routes(open_stream),
         many_stream_routes(connections, audience, settings),
         connection_routes(inbox),
-        view_routes(source, past),
+        view_routes(views, past),
         past_routes(past),
         replay_routes(replays),
-        event_routes(source, store, hub, audience),
+        event_routes(views, store, hub, audience),
         history_routes(history),
         demo_routes(),
     )

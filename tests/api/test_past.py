@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from core.log.history import History
 from core.log.keys import Keys
 from core.views.folds import evolve, initial, render
 from core.views.store import ViewStore
@@ -196,3 +197,68 @@ async def test_more_between_two_moments_than_is_looked_at_is_refused(
     assert answer.status_code == 422
     assert "choose them closer together" in answer.json()["detail"]
     assert (await api.client.get("/views/workflow/w/diff", params={"from": 1})).status_code == 200
+
+
+# Views that have expired
+
+
+async def _expire(producer: Producer, topic: Topic) -> None:
+    await producer.redis.unlink(producer.keys.view(topic), producer.keys.feed(topic))
+
+
+async def test_a_view_that_expired_is_there_again_when_it_is_asked_for(archived: Api, producer: Producer) -> None:
+    await _day(producer)
+    before = (await archived.client.get("/views/user/ada")).json()
+    events = (await archived.client.get("/events/user/ada", params={"limit": 1000})).json()["events"]
+    await _trim(producer)
+    await _expire(producer, USER)
+    after = (await archived.client.get("/views/user/ada")).json()
+    assert after["view"] == before["view"]
+    again = (await archived.client.get("/events/user/ada", params={"limit": 1000})).json()["events"]
+    assert sorted(str(event["data"]) for event in again) == sorted(str(event["data"]) for event in events)
+    await producer.publish(Notification(user_id="ada", title="more", message="m"))
+    await wait_until(lambda: _pos(producer, "user", "ada", len(events) + 1), 10)
+
+
+async def test_events_of_an_expired_view_are_found_though_nobody_asked_for_the_view(
+    archived: Api, producer: Producer
+) -> None:
+    await producer.progress("w", 10, 20)
+    await _trim(producer)
+    await _expire(producer, Topic.parse("default:workflow:w"))
+    events = (await archived.client.get("/events/workflow/w")).json()["events"]
+    assert [event["data"]["progress"] for event in events] == [10, 20]
+
+
+async def test_a_topic_nobody_published_to_is_looked_for_once(
+    archived: Api, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Topic] = []
+    read = History.read_topic
+
+    def counted(history: History, topic: Topic, **more: Any) -> Any:
+        found.append(topic)
+        return read(history, topic, **more)
+
+    monkeypatch.setattr(History, "read_topic", counted)
+    answers = await asyncio.gather(*(archived.client.get("/views/workflow/none") for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {404}
+    assert (await archived.client.get("/events/workflow/none")).status_code == 404
+    assert len(found) == 1
+    await producer.progress("none", 10)
+    assert (await archived.client.get("/views/workflow/none")).status_code == 200
+
+
+def _spoil(folder: Path) -> None:
+    for segment in folder.rglob("*.parquet"):
+        segment.write_bytes(b"half")
+
+
+async def test_while_the_archive_fails_an_expired_view_is_not_made_of_half_its_events(
+    archived: Api, producer: Producer, tmp_path: Path
+) -> None:
+    await producer.progress("w", 10, 20)
+    await _trim(producer)
+    await _expire(producer, Topic.parse("default:workflow:w"))
+    _spoil(tmp_path)
+    assert (await archived.client.get("/views/workflow/w")).status_code == 503
