@@ -20,12 +20,12 @@ async def test_a_moment_is_asked_for(pipai: Pipai) -> None:
 
 
 async def test_a_diff_names_each_change_and_its_event(pipai: Pipai) -> None:
-    event = {"event_id": "e", "stream_id": "5-0", "time": "2025-01-01T00:00:00.000Z", "event": "workflow_progress"}
-    told = {"changes": [{"path": "progress", "before": 10, "after": 20, "event": event}], "events": 1}
+    by = {"pos": 4, "event_id": "e", "time": "2025-01-01T00:00:00.000Z", "event": "workflow_progress"}
+    told = {"changes": [{"path": "/progress", "before": 10, "after": 20, "by": by}], "events": 1}
     async with answering("application/json", json.dumps(told)) as (url, asked):
         said = await pipai("diff", "workflow:w", "--from", "1", "--to", "2", "--url", url)
         raw = await pipai("diff", "workflow:w", "--from", "1", "--to", "2", "--json", "--url", url)
-    assert said.out == "progress: 10 → 20  by 2025-01-01T00:00:00.000Z  workflow_progress  5-0\n"
+    assert said.out == "/progress: 10 → 20  by event 4: 2025-01-01T00:00:00.000Z  workflow_progress  e\n"
     assert asked[0] == "/views/workflow/w/diff?from=1&to=2"
     assert json.loads(raw.out) == told
 

@@ -86,7 +86,12 @@ class System:
             self._process = None
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            sys.stdout.write(self.shown)
+            self.kill()
+            raise
         return self
 
     async def __aexit__(

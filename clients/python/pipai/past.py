@@ -26,7 +26,7 @@ def add_diff(parser: ArgumentParser) -> None:
     """The arguments of ``pipai diff``."""
     parser.add_argument("topic", type=topic, help=_TOPIC)
     parser.add_argument("--from", dest="since", required=True, help=_MOMENT)
-    parser.add_argument("--to", required=True, help=_MOMENT)
+    parser.add_argument("--to", help=f"{_MOMENT}; now unless told")
     parser.add_argument("--json", action="store_true", help="as the API gives it")
 
 
@@ -52,10 +52,10 @@ def show_diff(service: Service, chosen: Namespace) -> int:
         _write_json(answer)
         return 0
     for change in answer["changes"]:
-        event: dict[str, Any] = change.get("event") or {}
-        by = "  ".join(plain(str(event[name])) for name in ("time", "event", "stream_id") if event.get(name))
-        values = f"{_short(change.get('before'))} → {_short(change.get('after'))}"
-        sys.stdout.write(f"{plain(change['path'])}: {values}  by {by or 'no event'}\n")
+        by: dict[str, Any] = change["by"]
+        told = "  ".join(plain(str(by[name])) for name in ("time", "event", "event_id"))
+        values = f"{_short(change['before'])} → {_short(change['after'])}"
+        sys.stdout.write(f"{plain(change['path'])}: {values}  by event {by['pos']}: {told}\n")
     if not answer["changes"]:
         sys.stderr.write("nothing changed\n")
     return 0
