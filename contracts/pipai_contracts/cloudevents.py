@@ -7,6 +7,7 @@
 | ``source`` and ``id`` | ``event_id``: both, with a space between; when that is too long, a hash of it |
 | ``time`` | ``timestamp`` |
 | ``userid``, ``runid`` (extensions) | ``user_id``, ``run_id`` |
+| ``correlationid``, ``causationid`` (extensions) | ``correlation_id``, ``causation_id`` |
 | ``data`` | the fields that the endpoint of this type takes in its body |
 
 Two sources may use one id for different events, so the id alone would lose the second as a repeat. Other attributes say
@@ -69,6 +70,8 @@ class CloudEvent(BaseModel):
     datacontenttype: Annotated[str | None, AfterValidator(_check_json_type)] = None
     userid: ResourceId | None = None
     runid: ResourceId | None = None
+    correlationid: ResourceId | None = None
+    causationid: ResourceId | None = None
     data: dict[str, Any]
 
     @model_validator(mode="after")
@@ -98,6 +101,8 @@ class CloudEvent(BaseModel):
             "timestamp": self.time,
             "run_id": self.runid,
             "user_id": self.userid,
+            "correlation_id": self.correlationid,
+            "causation_id": self.causationid,
         }
         outer = {name: value for name, value in said.items() if value is not None}
         outer[ITEMS[event_type].id_field] = self.subject  # a notification's subject is its user, whatever userid says
@@ -108,6 +113,8 @@ ATTRIBUTE_OF: Final = {
     "event_id": "id",
     "timestamp": "time",
     "run_id": "runid",
+    "correlation_id": "correlationid",
+    "causation_id": "causationid",
     "workflow_id": "subject",
     "file_id": "subject",
 }

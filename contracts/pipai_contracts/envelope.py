@@ -19,7 +19,8 @@ class Envelope(Frozen):
     """One event on its way into the log.
 
     ``event_id`` is unique within the topic; ``user_id`` is who owns the topic, when the producer said so;
-    ``time`` is when it happened, as the producer tells it.
+    ``time`` is when it happened, as the producer tells it. ``correlation_id`` is shared by everything that came of one
+    request; ``causation_id`` names the event this one came of.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -31,6 +32,8 @@ class Envelope(Frozen):
     run_id: ResourceId | None = None
     time: Timestamp
     event: AnyEvent
+    correlation_id: ResourceId | None = None
+    causation_id: ResourceId | None = None
 
     @property
     def topic(self) -> Topic:

@@ -35,6 +35,8 @@ class HistoryEvent(Frozen):
     data: dict[str, Any] | None
     user_id: str | None = None
     run_id: str | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
     parked: bool = False
 
 

@@ -15,7 +15,8 @@ class PublishBody(BaseModel):
     """What every publish body may carry beside its event.
 
     ``event_id`` makes a repeat recognisable; ``user_id`` says who owns the topic; ``run_id`` tells the lives
-    of a workflow apart; ``timestamp`` is when it happened, if not now.
+    of a workflow apart; ``timestamp`` is when it happened, if not now. ``correlation_id`` is shared by everything that
+    came of one request, ``causation_id`` names the event this one came of: both are for who looks for it later.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,6 +29,8 @@ class PublishBody(BaseModel):
     user_id: ResourceId | None = None
     run_id: ResourceId | None = None
     timestamp: Timestamp | None = None
+    correlation_id: ResourceId | None = None
+    causation_id: ResourceId | None = None
 
     def seal(self, resource_id: str, *, new_id: str, now: str) -> Sealed:
         """The event this body publishes to ``resource_id``; ``new_id`` and ``now`` stand in for what was not given.
@@ -49,6 +52,8 @@ class PublishBody(BaseModel):
             self.timestamp or now,
             encode_fields({self.id_field: resource_id, **data}),
             self.event_id is None,
+            self.correlation_id,
+            self.causation_id,
         )
 
 

@@ -22,6 +22,8 @@ class Sealed(NamedTuple):
     time: str
     data: bytes
     made_id: bool = False
+    correlation_id: str | None = None
+    causation_id: str | None = None
 
 
 def seal(envelope: Envelope) -> Sealed:
@@ -39,4 +41,6 @@ def seal(envelope: Envelope) -> Sealed:
         envelope.run_id,
         envelope.time,
         encode_data(envelope.event),
+        correlation_id=envelope.correlation_id,
+        causation_id=envelope.causation_id,
     )

@@ -101,6 +101,8 @@ class Appender:
                 f"{event.event_id}\n{event.type}\n{event.v}\n{topic.tenant}\n{topic.name}\n{user}\n"
                 f"{event.run_id or ''}\n{event.time}\n{window}\n{1 if owner else 0}"
             )
+            if event.correlation_id is not None or event.causation_id is not None:
+                lines += f"\n{event.correlation_id or ''}\n{event.causation_id or ''}"
             arguments += (event.data, lines)
         try:
             answers = await self._script(keys=script_keys, args=arguments)

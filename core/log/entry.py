@@ -19,7 +19,7 @@ _MAX_OFFSET_DIGITS: Final = 15
 """A longer number was written by another hand, and Lua could not count on from it."""
 
 
-_IDS: Final = ("event_id", "user_id", "run_id")
+_IDS: Final = ("event_id", "user_id", "run_id", "correlation_id", "causation_id")
 
 
 class Entry(NamedTuple):
@@ -76,6 +76,8 @@ def _envelope(fields: dict[bytes, bytes], version: int, event: AnyEvent) -> Enve
         "run_id": fields[b"run"].decode() or None,
         "time": fields[b"time"].decode(),
         "event": event,
+        "correlation_id": _text(fields.get(b"correlation")),
+        "causation_id": _text(fields.get(b"causation")),
     }
     try:
         told["time"] = normalize_time(told["time"])
@@ -86,6 +88,10 @@ def _envelope(fields: dict[bytes, bytes], version: int, event: AnyEvent) -> Enve
     except ValueError:
         return Envelope.model_validate(told)  # which says of what field it is
     return Envelope.of_valid(told)
+
+
+def _text(value: bytes | None) -> str | None:
+    return value.decode() or None if value else None
 
 
 def is_line(data: bytes) -> bool:

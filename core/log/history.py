@@ -1,12 +1,11 @@
 """All of the log: what Redis still has of it, and what is in the archive."""
 
 import heapq
-import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Final
 
-from core.log.archive.archive import Archive, SlowSearchError
+from core.log.archive.archive import Archive
 from core.log.archive.rows import Row, decode_row, entry_of, row_of
 from core.log.archive.segment import LAST
 from core.log.archive.wanted import Place, Wanted
@@ -18,9 +17,6 @@ from pipai_contracts.record import BEGINNING, Record, StreamId
 from pipai_contracts.upcast import NewerVersionError
 
 _PAGE: Final = 1_000
-
-_PATIENCE: Final = 20.0
-"""Seconds all of a topic's events may take to be read."""
 
 
 class History:
@@ -90,12 +86,11 @@ class History:
         this build cannot read.
 
         Raises:
-            SlowSearchError: that takes too long.
+            SlowSearchError: a page takes too long.
             NewerVersionError: one was written by a newer build.
         """
         after: Place | None = None
         wanted = replace(Wanted.of(topic), until=until)
-        began = time.monotonic()
         while rows := await self.find(wanted, after=after, limit=_PAGE):
             records = [record for row in rows if (record := self._record_of(row, skip_newer=skip_newer)) is not None]
             if records:
@@ -103,8 +98,6 @@ class History:
             if len(rows) < _PAGE:
                 return
             after = rows[-1].place
-            if time.monotonic() - began > _PATIENCE:
-                raise SlowSearchError
 
     def _record_of(self, row: Row, *, skip_newer: bool) -> Record | None:
         """The event in a row; None for one that is in no view."""

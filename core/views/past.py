@@ -1,10 +1,12 @@
 """A topic's view as it was at some moment, folded from its history."""
 
+import time
 from collections.abc import AsyncGenerator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
+from core.log.archive.archive import SlowSearchError
 from core.log.history import History
 from core.log.keys import Keys, partition_of
 from core.views.folds import State, evolve, initial
@@ -15,6 +17,8 @@ from core.views.stored import Stored, epoch_of
 from pipai_contracts.cursor import Cursor
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, Record, StreamId
+
+_SECONDS: Final = 20.0
 
 MOST_STEPS: Final = 10_000
 """Events between two moments that are looked at one by one."""
@@ -97,6 +101,22 @@ class _Cut:
         return None if self.milliseconds is None else self.milliseconds + 1
 
 
+class Patience:
+    """Bounds the time in which events are folded for somebody who waits."""
+
+    def __init__(self) -> None:
+        self._ends = time.monotonic() + _SECONDS
+
+    def check(self) -> None:
+        """Go on, or give up.
+
+        Raises:
+            SlowSearchError: it has taken too long.
+        """
+        if time.monotonic() > self._ends:
+            raise SlowSearchError
+
+
 class Past:
     """Shows how views of one deployment were.
 
@@ -121,8 +141,9 @@ class Past:
         """
         live = await self._load(topic)
         cut = await self._cut(topic, live, at)
-        moment = Moment(0, initial(topic))
+        moment, patience = Moment(0, initial(topic)), Patience()
         async for record in self._since_begin(topic, live, cut.until):
+            patience.check()
             if moment.pos == cut.count:
                 break
             if cut.has(record, moment.pos):
@@ -145,7 +166,9 @@ class Past:
         first, last = await self._cut(topic, live, since), await self._cut(topic, live, upto)
         begin = Moment(0, initial(topic))
         later: list[Record] = []
+        patience = Patience()
         async for record in self._since_begin(topic, live, last.until):
+            patience.check()
             count = begin.pos + len(later)
             if count == last.count:
                 break

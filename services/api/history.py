@@ -46,6 +46,7 @@ def history_routes(history: History) -> APIRouter:
         id: Annotated[ResourceId | None, Query(description="Id of their topic.")] = None,  # noqa: A002 - its name
         user: Annotated[ResourceId | None, Query(description="Who owns their topic, or whom they are about.")] = None,
         type: Annotated[EventType | None, Query(description="What they are.")] = None,  # noqa: A002 - its name
+        correlation: Annotated[ResourceId | None, Query(description="What they all came of.")] = None,
         since: From = None,
         to: To = None,
         after: After = None,
@@ -53,7 +54,8 @@ def history_routes(history: History) -> APIRouter:
     ) -> HistoryPage:
         """Events in the order of the log, each once, whether Redis still has them or the archive."""
         response.headers["Cache-Control"] = "no-store, private"
-        wanted = Wanted(DEFAULT_TENANT, kind, id, user, type, _moment(since, "query.from"), _moment(to, "query.to"))
+        begin, end = _moment(since, "query.from"), _moment(to, "query.to")
+        wanted = Wanted(DEFAULT_TENANT, kind, id, user, type, correlation, begin, end)
         place = _place(after)
         with archive_refusals():
             rows = await history.find(wanted, after=place, limit=limit + 1)
@@ -106,6 +108,8 @@ def _event(row: Row) -> HistoryEvent:
         data=fields,
         user_id=row.user_id,
         run_id=row.run_id,
+        correlation_id=row.correlation_id,
+        causation_id=row.causation_id,
         parked=row.parked,
     )
 

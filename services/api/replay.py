@@ -4,15 +4,18 @@ Nobody else hears of it: a replay reads the history for its own viewer alone, wh
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Annotated, Final, Literal
 
+import anyio
 from fastapi import APIRouter, Query, Response
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse
+from sse_starlette.sse import SendTimeoutError
+from starlette.types import Receive, Scope, Send
 
 from core.log.archive.archive import SlowSearchError
 from core.runtime.clock import now
@@ -20,7 +23,7 @@ from core.runtime.http import PathId
 from core.runtime.logs import get_logger
 from core.runtime.problems import ProblemError
 from core.views.folds import State, initial, render
-from core.views.past import At, AtPosition, Moment, Past, PastError
+from core.views.past import At, AtPosition, Moment, Past, PastError, Patience
 from pipai_contracts.cursor import START, Cursor
 from pipai_contracts.frames import (
     Connected,
@@ -45,6 +48,9 @@ MOST: Final = 100
 """Replays of a process at a time: each reads the archive for itself."""
 
 _SPEEDS: Final = {"1": 1.0, "4": 4.0, "60": 60.0, "max": None}
+_READS_WITHIN: Final = 60.0
+"""Seconds a client may read nothing."""
+
 _HEARTBEAT: Final = b": heartbeat\n"
 _NEVER: Final = 10**9
 _NO_ROOM: Final = "No room for another replay"
@@ -107,24 +113,37 @@ class Replays:
         if self._open >= MOST:
             full = f"This process shows {MOST} replays, which is its limit; come back later"
             raise ProblemError(503, "full", _NO_ROOM, full, headers=_SOON)
-        with past_refusals(), archive_refusals():
-            begun = await self._begin(asked)
-        if begun.next is None and asked.cursor is not None:
+        until = None if asked.upto is None or isinstance(asked.upto, AtPosition) else asked.upto.milliseconds
+        moments = self._past.events(asked.topic, until)
+        self._open += 1
+        answered = False
+        try:
+            with past_refusals(), archive_refusals():
+                begun = await self._begin(asked, moments)
+            answered = begun.next is not None or asked.cursor is None
+        finally:
+            if not answered:
+                await self._close(moments)
+        if not answered:
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
-        return EventSourceResponse(
-            self._body(asked, begun), headers=HEADERS, ping=_NEVER, shutdown_event=self._audience.shutdown
-        )
+        return _ReplayResponse(self._body(asked, begun), self._audience.shutdown, lambda: self._close(moments))
 
-    async def _begin(self, asked: AskedOfReplay) -> _Begun:
+    async def _close(self, moments: AsyncGenerator[Moment]) -> None:
+        """Make room for another."""
+        self._open -= 1
+        await moments.aclose()
+
+    async def _begin(self, asked: AskedOfReplay, moments: AsyncGenerator[Moment]) -> _Begun:
         """Fold up to where the replay begins.
 
         Raises:
             ProblemError: nobody published to the topic (404), or the cursor is not of this replay (400).
+            SlowSearchError: that is too far.
         """
-        until = None if asked.upto is None or isinstance(asked.upto, AtPosition) else asked.upto.milliseconds
-        moments = self._past.events(asked.topic, until)
         state, epoch, place = initial(asked.topic), "", 0
+        patience = Patience()
         async for moment in moments:
+            patience.check()
             epoch = epoch or _epoch_of(asked.topic, moment)
             if asked.cursor is not None and asked.cursor.pos and asked.cursor.epoch != epoch:
                 detail = "the cursor is not of a replay of this topic; leave it out to begin at the first event"
@@ -138,18 +157,14 @@ class Replays:
         return _Begun(epoch, place, state, None, moments)
 
     async def _body(self, asked: AskedOfReplay, begun: _Begun) -> AsyncGenerator[bytes]:
-        self._open += 1
         try:
-            async with aclosing(begun.moments):
-                async for part in self._frames(asked, begun):
-                    yield part
+            async for part in self._frames(asked, begun):
+                yield part
         except (RedisError, OSError, SlowSearchError, PastError, NewerVersionError) as error:
             log.warning("replay broke off", topic=asked.topic.path, error=str(error))
             what = "The history cannot be read on now; come back with the newest cursor."
             told = StreamError(timestamp=now(), code="degraded", message=what, retryable=True)
             yield encode_frame("error", encode_data(told))
-        finally:
-            self._open -= 1
 
     async def _frames(self, asked: AskedOfReplay, begun: _Begun) -> AsyncGenerator[bytes]:
         loop = asyncio.get_running_loop()
@@ -157,7 +172,7 @@ class Replays:
         yield self._connected(asked, begun)
         moment, state, before = begun.next, begun.state, begun.next
         while moment is not None and not _is_behind(moment, asked):
-            async for beat in self._pause(_gap(before, moment, asked.speed)):
+            async for beat in self._pause(_gap(before, moment, asked.speed), ends):
                 yield beat
             if self._ending.is_set() or loop.time() >= ends:
                 yield self._disconnected("draining" if self._ending.is_set() else "lifetime", reconnect=True)
@@ -167,9 +182,10 @@ class Replays:
             moment = await anext(begun.moments, None)
         yield self._disconnected("ended", reconnect=False)
 
-    async def _pause(self, seconds: float) -> AsyncGenerator[bytes]:
-        """Wait, with heartbeats; not any more once all replays are to end."""
-        while seconds > 0 and not self._ending.is_set():
+    async def _pause(self, seconds: float, ends: float) -> AsyncGenerator[bytes]:
+        """Wait, with heartbeats; not any more once this replay, or all of them, are to end."""
+        loop = asyncio.get_running_loop()
+        while seconds > 0 and not self._ending.is_set() and loop.time() < ends:
             part = min(seconds, self._settings.heartbeat_interval)
             await pause(part, self._ending)
             seconds -= part
@@ -198,6 +214,24 @@ class Replays:
         farewell = encode_data(Disconnected(timestamp=now(), reason=reason, reconnect=reconnect))
         retry = jittered(self._settings.reconnect_interval) if reconnect else None
         return encode_frame("disconnected", farewell, retry=retry)
+
+
+class _ReplayResponse(EventSourceResponse):
+    """Sends a replay; ``close`` is called at its end, whether any of it was sent or not."""
+
+    def __init__(
+        self, body: AsyncGenerator[bytes], shutdown: anyio.Event, close: Callable[[], Awaitable[None]]
+    ) -> None:
+        super().__init__(body, headers=HEADERS, ping=_NEVER, shutdown_event=shutdown, send_timeout=_READS_WITHIN)
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it. A client that does not read is left alone: it may come back with its cursor."""
+        try:
+            with suppress(SendTimeoutError):
+                await super().__call__(scope, receive, send)
+        finally:
+            await self._close()
 
 
 async def pause(seconds: float, ending: asyncio.Event) -> None:

@@ -75,11 +75,10 @@ class Producer:
         self.store = ViewStore(redis, keys, feed_length=1000, ttl=600)
         self._appender = Appender(redis, keys, idempotency_window=60, owner_ttl=600)
 
-    async def publish(
-        self, *events: AnyEvent, run_id: str | None = None, user_id: str | None = None, event_id: str | None = None
-    ) -> None:
+    async def publish(self, *events: AnyEvent, event_id: str | None = None, **fields: str | None) -> None:
+        """Append the events; ``fields`` are those of the envelope, as run_id and user_id."""
         envelopes = [
-            Envelope(event_id=event_id or uuid.uuid4().hex, time=now(), run_id=run_id, user_id=user_id, event=event)
+            Envelope.model_validate({"event_id": event_id or uuid.uuid4().hex, "time": now(), "event": event, **fields})
             for event in events
         ]
         await self._appender.append(envelopes)

@@ -9,7 +9,7 @@ import pytest
 from core.log.archive.folder import FolderStore
 from core.log.archive.store import StoreAwayError
 from core.log.keys import Keys
-from pipai_contracts.events import Notification
+from pipai_contracts.events import Notification, WorkflowProgress
 from services.archiver.main import build
 from services.archiver.settings import ArchiverSettings
 from tests.api.conftest import Api, Producer, Serve
@@ -39,6 +39,8 @@ async def test_an_event_is_told_with_its_place_in_the_log(api: Api, producer: Pr
         "data": {"workflow_id": "w", "step": "work", "progress": 10, "message": "began"},
         "user_id": "ada",
         "run_id": "r",
+        "correlation_id": None,
+        "causation_id": None,
         "parked": False,
     }
 
@@ -60,6 +62,29 @@ async def test_what_redis_has_no_longer_comes_from_the_archive(
     async with serve(**archive) as api:
         assert [event["data"]["progress"] for event in await _found(api, id="w")] == [10, 20, 30]
         assert [event["event"] for event in await _found(api)] == ["workflow_progress"] * 3 + ["notification"]
+
+
+async def test_what_came_of_one_request_is_found_together_in_log_and_archive(
+    serve: Serve, producer: Producer, redis_url: str, key_prefix: str, tmp_path: Path
+) -> None:
+    archive = {"archive_url": (tmp_path / "archive").as_uri(), "archive_spool": str(tmp_path / "spool")}
+    source = Keys(key_prefix).source("workflow:progress", 0)
+    order = {"correlation_id": "order 7"}
+    async with AsyncExitStack() as stack:
+        given = {"redis_url": redis_url, "key_prefix": key_prefix, "archive_seconds": 0.1, **archive}
+        settings = ArchiverSettings.model_validate(given)
+        await stack.enter_async_context(build(settings, stack).running())
+        await producer.publish(WorkflowProgress(workflow_id="w", step="s", progress=1), **order)
+        await producer.publish(WorkflowProgress(workflow_id="w", step="s", progress=2))
+        await wait_until(lambda: _is_archived(producer, source.archived, 2), 20)
+    await producer.redis.xtrim(source.key, maxlen=0, approximate=False)
+    await producer.publish(Notification(user_id="ada", title="n", message="m"), **order, causation_id="e0")
+
+    async with serve(**archive) as api:
+        found = await _found(api, correlation="order 7")
+    assert [event["event"] for event in found] == ["workflow_progress", "notification"]
+    assert [event["correlation_id"] for event in found] == ["order 7", "order 7"]
+    assert [event["causation_id"] for event in found] == [None, "e0"]
 
 
 async def _is_archived(producer: Producer, key: str, offset: int) -> bool:

@@ -12,7 +12,7 @@ from pipai_contracts.events import AiProgress, AnyEvent, WorkflowProgress
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
 from services.api import replay
-from tests.api.conftest import Api, Producer
+from tests.api.conftest import Api, Producer, Serve
 from tests.api.stream import Frame
 from tests.conftest import wait_until
 
@@ -209,3 +209,58 @@ async def test_a_history_that_goes_away_in_the_middle_is_told(
         frames = await stream.rest()
     assert [frame.event for frame in frames] == ["connected", "workflow_progress", "workflow_progress", "error"]
     assert frames[-1].data["retryable"] is True
+
+
+async def test_it_goes_on_however_long_it_takes(api: Api, producer: Producer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is bounded is the way to its first event, and each look into the history."""
+    monkeypatch.setattr("core.log.history._PAGE", 2)
+    monkeypatch.setattr("core.views.past._SECONDS", 0.2)
+    for number in range(5):
+        await log_at(producer, _DAY + 100 * number, number)
+    frames = await _replayed(api, "/replay/workflow/w?speed=1")
+    assert [frame.data["progress"] for frame in frames[1:-1]] == [0, 1, 2, 3, 4]
+
+
+async def test_who_only_begins_takes_room_too(api: Api, producer: Producer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "MOST", 2)
+    await producer.progress("w", 10, 20)
+    go_on, find = asyncio.Event(), History.find
+    looking = 0
+
+    async def slow(history: History, *asked: Any, **more: Any) -> Any:
+        nonlocal looking
+        looking += 1
+        await go_on.wait()
+        return await find(history, *asked, **more)
+
+    monkeypatch.setattr(History, "find", slow)
+    asking = [asyncio.create_task(api.client.get("/replay/workflow/w?speed=max")) for _ in range(6)]
+    await wait_until(lambda: sum(task.done() for task in asking) == 4)
+    assert looking == 2
+    go_on.set()
+    answers = [await task for task in asking]
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503, 503, 503]
+    for _ in range(3):  # what is refused, or over before it begins, gives its room back
+        assert (await api.client.get("/replay/workflow/unheard")).status_code == 404
+    assert await _has_room(api)
+
+
+async def test_the_longest_life_of_a_stream_ends_it_between_two_events(serve: Serve, producer: Producer) -> None:
+    for hour, progress in enumerate((10, 20)):
+        await log_at(producer, _DAY + _HOUR * hour, progress)
+    async with serve(stream_lifetime=1, heartbeat_interval=1) as api:
+        frames = await _replayed(api, "/replay/workflow/w")
+    assert (frames[-1].data["reason"], frames[-1].data["reconnect"]) == ("lifetime", True)
+    assert len(frames) == 3
+
+
+async def test_a_client_that_reads_nothing_does_not_keep_its_room(
+    serve: Serve, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "MOST", 1)
+    monkeypatch.setattr(replay, "_READS_WITHIN", 0.2)
+    event = WorkflowProgress(workflow_id="w", step="work", progress=1, metadata={"x": "x" * 100_000})
+    for number in range(100):
+        await log_at(producer, _DAY + number, 1, event)
+    async with serve() as api, api.watching("/replay/workflow/w?speed=max", read=False):
+        await wait_until(lambda: _has_room(api), 10)

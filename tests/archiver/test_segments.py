@@ -45,7 +45,17 @@ def _fields(random: Random) -> dict[bytes, bytes]:
         del fields[random.choice(list(fields))]
     if random.random() < 0.1:
         fields = dict(sorted(fields.items()))
-    return {**fields, b"redriven": b"notifications 1-1", b"attempts": b"2"} if random.random() < 0.2 else fields
+    more = {
+        b"correlation": random.choice([b"order 7", b"", b"\xff"]),
+        b"causation": random.choice([b"e0", b""]),
+        b"redriven": b"notifications 1-1",
+        b"attempts": b"2",
+    }
+    few = random.sample(list(more), random.choice([0, 0, 0, 1, 2, 4]))
+    return {
+        **fields,
+        **{name: more[name] for name in (few if random.random() < 0.3 else sorted(few, key=[*more].index))},
+    }
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -23,7 +23,8 @@ def _item(**attributes: Any) -> dict[str, Any]:
 
 
 def test_attributes_and_data_become_one_item() -> None:
-    said = _item(time="2025-01-01T01:00:00+01:00", userid="ada", runid="r", traceparent="00-1", datacontenttype=None)
+    ids = {"userid": "ada", "runid": "r", "correlationid": "order 7", "causationid": "e0"}
+    said = _item(time="2025-01-01T01:00:00+01:00", **ids, traceparent="00-1", datacontenttype=None)
 
     assert said == {
         "type": "workflow_progress",
@@ -32,6 +33,8 @@ def test_attributes_and_data_become_one_item() -> None:
         "timestamp": "2025-01-01T00:00:00.000Z",
         "user_id": "ada",
         "run_id": "r",
+        "correlation_id": "order 7",
+        "causation_id": "e0",
         "step": "s",
         "progress": 1,
     }

@@ -35,9 +35,10 @@ each_body = pytest.mark.parametrize(("body", "event", "fields"), BODIES, ids=[bo
 def test_a_body_is_sealed_as_the_event_it_publishes(
     body: type[PublishBody], event: type[Event], fields: dict[str, Any]
 ) -> None:
-    said = {"event_id": "e", "user_id": "ada", "run_id": "r", "timestamp": "2024-01-01T01:00:00+01:00"}
+    ids = {"event_id": "e", "user_id": "ada", "run_id": "r", "correlation_id": "order 7", "causation_id": "e0"}
+    said = {**ids, "timestamp": "2024-01-01T01:00:00+01:00"}
     made = any_event.validate_python({**fields, "type": body.event_type, body.id_field: "id"})
-    envelope = Envelope(event_id="e", user_id="ada", run_id="r", time=said["timestamp"], event=made)
+    envelope = Envelope.model_validate({**ids, "time": said["timestamp"], "event": made})
 
     assert isinstance(made, event)
     assert body.model_validate({**fields, **said}).seal("id", new_id="made", now=NOW) == seal(envelope)

@@ -100,6 +100,23 @@ async def test_owner_run_and_time_are_kept_beside_the_event(client: httpx2.Async
     assert (fields["user"], fields["run"], fields["time"]) == ("ada", "r1", "2025-01-01T00:00:00.000Z")
 
 
+@pytest.mark.parametrize("given", [("correlation",), ("causation",), ("correlation", "causation"), ()])
+async def test_what_an_event_came_of_is_kept_behind_it_where_it_is_told(
+    client: httpx2.AsyncClient, log: Log, given: tuple[str, ...]
+) -> None:
+    body = {"step": "s", "progress": 1, **{f"{name}_id": f"{name} 1" for name in given}}
+    assert (await client.post("/stream/publish/workflow/w", json=body)).status_code == 202
+    item = {"type": "workflow_progress", "workflow_id": "v", **body}
+    assert (await client.post("/stream/publish/batch", json=[item])).status_code == 200
+
+    events = await log.events("workflow:progress")
+    assert len(events) == 2
+    for fields in events:
+        assert {name: fields[name] for name in fields if name.endswith("ation")} == {
+            name: f"{name} 1" for name in given
+        }
+
+
 async def test_the_charset_may_be_named(client: httpx2.AsyncClient) -> None:
     answer = await client.post(
         "/stream/publish/workflow/w",

@@ -232,6 +232,8 @@ def _wanted(wanted: Wanted | None) -> Iterator[tuple[Any, ...]]:
         yield "(user_id = ? OR topic = ?)", wanted.user_id, f"user:{wanted.user_id}"
     if wanted.type is not None:
         yield "type = ?", wanted.type
+    if wanted.correlation_id is not None:
+        yield "correlation_id = ?", wanted.correlation_id
     if wanted.since is not None:
         yield "stream_ms >= ?", wanted.since
     if wanted.until is not None:

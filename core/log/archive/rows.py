@@ -31,6 +31,8 @@ COLUMNS: Final = {
     "run_id": "VARCHAR",
     "time": "TIMESTAMP_MS",
     "data": "VARCHAR",
+    "correlation_id": "VARCHAR",
+    "causation_id": "VARCHAR",
     "extra": "VARCHAR",
     "parked": "BOOLEAN",
 }
@@ -40,6 +42,9 @@ null then. ``parked``: it was among the dead letters when it was archived, so it
 
 _FIELDS: Final = (b"id", b"type", b"v", b"tenant", b"topic", b"offset", b"user", b"run", b"time", b"data")
 """Fields of an entry as append writes it, in its order."""
+
+_FURTHER: Final = (b"correlation", b"causation")
+"""Those that few have, behind the others."""
 
 _NUMBERS: Final = re.compile(r"[1-9]\d{0,8} [1-9]\d{0,14}", re.ASCII)
 """Version and offset as append writes them."""
@@ -61,6 +66,8 @@ class Row(NamedTuple):
     run_id: str | None
     time: int | None
     data: str | None
+    correlation_id: str | None
+    causation_id: str | None
     extra: str | None
     parked: bool
 
@@ -97,14 +104,23 @@ def _row_of_event(logged: Logged) -> Row | None:
     event_id, kind, version, tenant, topic, offset, user, run, time, data, *_ = map(bytes.decode, fields.values())
     if not _NUMBERS.fullmatch(f"{version} {offset}") or time != normalize_time(time):
         return None
-    extra = None
+    correlation = causation = extra = None
     if len(fields) > len(_FIELDS):
-        extra = _pairs(dict(islice(fields.items(), len(_FIELDS), None)))
+        more = dict(islice(fields.items(), len(_FIELDS), None))
+        correlation, causation = (_take_first(more, name) for name in _FURTHER)
+        extra = _pairs(more) if more else None
     milliseconds = round(datetime.fromisoformat(time).timestamp() * 1000)
     return Row(
         stream, *entry.stream_id, int(offset), event_id, kind, int(version), tenant, topic, user or None, run or None,
-        milliseconds, data, extra, logged.parked,
+        milliseconds, data, correlation, causation, extra, logged.parked,
     )  # fmt: skip
+
+
+def _take_first(fields: dict[bytes, bytes], name: bytes) -> str | None:
+    """Take a field out if it is the first, and has a value: so that all of them can be put together again."""
+    if next(iter(fields), None) != name or not fields[name]:
+        return None
+    return fields.pop(name).decode()
 
 
 def _row_of_anything(logged: Logged) -> Row:
@@ -114,7 +130,7 @@ def _row_of_anything(logged: Logged) -> Row:
     )
     return Row(
         logged.source.stream, *entry.stream_id, entry.offset, None, kind, None, tenant, topic, None, None, None, None,
-        _pairs(entry.fields), logged.parked,
+        None, None, _pairs(entry.fields), logged.parked,
     )  # fmt: skip
 
 
@@ -147,6 +163,8 @@ def decode_row(source: Source, row: Row) -> Record:
         "run_id": row.run_id,
         "time": format_millis(row.time or 0),
         "event": event,
+        "correlation_id": row.correlation_id,
+        "causation_id": row.causation_id,
     }
     envelope = Envelope.of_valid(told)
     return Record.of(source.name, row.stream_id, row.offset, envelope, data if is_line(data) else encode_data(event))
@@ -169,7 +187,11 @@ def fields_of(row: Row) -> dict[bytes, bytes]:
         format_millis(row.time or 0),
         row.data or "",
     )
-    return {**{name: value.encode() for name, value in zip(_FIELDS, values, strict=True)}, **extra}
+    fields = {name: value.encode() for name, value in zip(_FIELDS, values, strict=True)}
+    for name, value in zip(_FURTHER, (row.correlation_id, row.causation_id), strict=True):
+        if value is not None:
+            fields[name] = value.encode()
+    return {**fields, **extra}
 
 
 def columns_of(stretch: Iterable[Logged]) -> list[list[Any]]:

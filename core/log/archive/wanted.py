@@ -34,6 +34,7 @@ class Wanted:
     id: str | None = None
     user_id: str | None = None
     type: str | None = None
+    correlation_id: str | None = None
     since: int | None = None
     until: int | None = None
 
@@ -59,6 +60,7 @@ class Wanted:
             and (self.id is None or topic.partition(":")[2] == self.id)
             and (self.user_id is None or self.user_id == _text(fields, b"user") or topic == f"user:{self.user_id}")
             and self.type in {None, _text(fields, b"type")}
+            and self.correlation_id in {None, _text(fields, b"correlation")}
             and (self.since is None or milliseconds >= self.since)
             and (self.until is None or milliseconds < self.until)
         )
