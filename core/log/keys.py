@@ -256,6 +256,11 @@ class Keys:
         return f"{self.prefix}:layout"
 
     @property
+    def audit(self) -> str:
+        """Stream: what operators did that the log does not say by itself."""
+        return f"{self.prefix}:audit"
+
+    @property
     def maintenance(self) -> str:
         """String: which command changes views or partitions just now, and the name of its run."""
         return f"{self.prefix}:maintenance"
@@ -267,7 +272,7 @@ class Keys:
 
     def is_permanent(self, key: str) -> bool:
         """Whether a key may live without a TTL: there are few of these, and each is bounded."""
-        allowed = {self.watched, self.layout, self.spooled, self.sandbox}
+        allowed = {self.audit, self.watched, self.layout, self.spooled, self.sandbox}
         for source in self.sources():
             allowed |= {source.key, source.offset, source.archived, source.moved}
             allowed |= {self.dead(source), self.parked(source)}

@@ -21,12 +21,14 @@ from core.runtime.loaded import expect_many_objects
 from core.runtime.redis import command_client, safe_address
 from core.runtime.settings import what_is_wrong
 from services.admin.archive import ARCHIVE
+from services.admin.audit import AUDIT
 from services.admin.command import REFUSED, Command, Deployment, RefusedError
 from services.admin.dead import DEAD
 from services.admin.importing import IMPORT
 from services.admin.rebuild import REBUILD
 from services.admin.repartition import REPARTITION
 from services.admin.replay import REPLAY
+from services.admin.republish import REPUBLISH
 from services.admin.verify import VERIFY
 
 PROGRAM: Final = "pipai-admin"
@@ -39,6 +41,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     ARCHIVE,
     IMPORT,
     REPLAY,
+    REPUBLISH,
+    AUDIT,
 )
 
 

@@ -3,17 +3,16 @@
 import asyncio
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from datetime import datetime
+from argparse import ArgumentParser, Namespace
 from typing import Final
 
 from core.runtime.redis import ask_holder
 from pipai_contracts.ids import KINDS, check_id
-from pipai_contracts.times import normalize_time
 from services.admin.command import DONE, Command, Deployment, RefusedError
 from services.admin.processes import Processes, free_port, running
 from services.admin.progress import Progress
 from services.admin.sandbox import Sandbox, Slice
+from services.admin.selection import moment
 from services.admin.words import counted
 
 _MOST: Final = 200_000
@@ -26,8 +25,8 @@ def _add_arguments(parser: ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--into", metavar="NAME", help="copy the slice under this key prefix, and project it there")
     what.add_argument("--drop", metavar="NAME", help="remove a sandbox again")
-    parser.add_argument("--from", dest="since", type=_moment, metavar="TIME", help="appended then or later, RFC 3339")
-    parser.add_argument("--to", dest="until", type=_moment, metavar="TIME", help="appended before; now unless told")
+    parser.add_argument("--from", dest="since", type=moment, metavar="TIME", help="appended then or later, RFC 3339")
+    parser.add_argument("--to", dest="until", type=moment, metavar="TIME", help="appended before; now unless told")
     parser.add_argument("--kind", choices=KINDS, help="of topics of this kind")
     parser.add_argument("--id", help="of topics with this id")
     parser.add_argument("--fresh", action="store_true", help="drop the sandbox of that name first")
@@ -112,14 +111,6 @@ async def _until_projected(sandbox: Sandbox, made: Slice) -> None:
 
 async def _until_stopped(processes: Processes) -> None:
     await processes.until(asyncio.sleep(float("inf")))
-
-
-def _moment(text: str) -> int:
-    """Milliseconds since 1970."""
-    try:
-        return round(datetime.fromisoformat(normalize_time(text)).timestamp() * 1000)
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from error
 
 
 REPLAY: Final = Command(

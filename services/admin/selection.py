@@ -1,11 +1,13 @@
 """Which topics a command is about."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import cast
 
 from pipai_contracts.ids import DEFAULT_TENANT, KINDS, Kind, Topic, check_id
+from pipai_contracts.times import normalize_time
 from services.admin.command import RefusedError
 
 
@@ -50,3 +52,15 @@ def selection_of(chosen: Namespace) -> Selection:
         return Selection(kind, Topic(chosen.tenant, kind, check_id(chosen.id)))
     except ValueError as error:
         raise RefusedError(f"--id {error}") from error
+
+
+def moment(text: str) -> int:
+    """The milliseconds since 1970 of an RFC 3339 time, as an argument.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        return round(datetime.fromisoformat(normalize_time(text)).timestamp() * 1000)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error

@@ -1,7 +1,7 @@
 """Which events of the history somebody asks for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from core.log.entry import Entry
@@ -49,6 +49,10 @@ class Wanted:
     def streams(self) -> Sequence[str]:
         """The source streams that may have some of them."""
         return SOURCES if self.kind is None else STREAMS_OF[self.kind]
+
+    def told(self) -> dict[str, str | int]:
+        """What is asked for, in words for people and logs."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def takes(self, entry: Entry) -> bool:
         """Whether this entry is one of them, by its fields as they stand in the log."""
