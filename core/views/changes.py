@@ -59,7 +59,7 @@ def changes(before: State, steps: Sequence[tuple[Record, State]]) -> list[Change
             continue
         there = as_json(earlier)
         for path, (was, now) in list(open_ones.items()):
-            if _value_at(there, path) != _value_at(after, path):
+            if next(compare(_value_at(there, path), _value_at(after, path)), None) is not None:
                 found[path] = Changed(path, was, now, record)
                 del open_ones[path]
     return [found[path] for path in order]

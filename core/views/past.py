@@ -40,6 +40,10 @@ class BeginningGoneError(PastError):
     """The history does not go back to where the topic began."""
 
 
+class BackwardsError(PastError):
+    """The first moment is after the second."""
+
+
 class TooManyStepsError(PastError):
     """More events are between the two moments than are looked at one by one."""
 
@@ -160,7 +164,7 @@ class Past:
         Before the topic's first event it is the view of a topic nobody heard of.
 
         Raises:
-            NotReachedError, BeginningGoneError, TooManyStepsError: it cannot be shown.
+            NotReachedError, BeginningGoneError, BackwardsError, TooManyStepsError: it cannot be shown.
         """
         live = await self._load(topic)
         first, last = await self._cut(topic, live, since), await self._cut(topic, live, upto)
@@ -170,16 +174,18 @@ class Past:
         async for record in self._since_begin(topic, live, last.until):
             patience.check()
             count = begin.pos + len(later)
-            if count == last.count:
-                break
+            is_later = last.has(record, count)
             if first.has(record, begin.pos):
+                if not is_later:
+                    raise BackwardsError("the first moment is after the second")
                 begin = _after(begin, record)
-            elif last.has(record, count):
+            elif is_later:
                 later.append(record)
                 if len(later) > MOST_STEPS:
                     raise TooManyStepsError(f"more than {MOST_STEPS:,} events are between the two")
-        if isinstance(upto, AtPosition) and begin.pos + len(later) < upto.pos:
-            raise NotReachedError(f"{topic.name} has {begin.pos + len(later)} events")
+            elif count == last.count:
+                break
+        _check_reached(since, upto, begin.pos, begin.pos + len(later))
         steps = [begin]
         for record in later:  # the order within each stream is kept, and no view depends on more
             steps.append(_after(steps[-1], record))
@@ -231,6 +237,20 @@ class Past:
                 yield record
         if first > BEGINNING and (until is None or first.milliseconds < until):
             raise BeginningGoneError(f"the events with which {topic.name} began are not in the history any more")
+
+
+def _check_reached(since: At, upto: At, first: int, last: int) -> None:
+    """Check that two moments, which have so many events, are what was asked for.
+
+    Raises:
+        NotReachedError, BackwardsError: they are not.
+    """
+    if isinstance(upto, AtPosition) and last < upto.pos:
+        raise NotReachedError(f"the topic has {last} events")
+    if isinstance(since, AtPosition) and first < since.pos:
+        raise NotReachedError(f"the topic has {first} events up to the second moment")
+    if isinstance(since, AtTime) and isinstance(upto, AtTime) and since > upto:
+        raise BackwardsError("the first moment is after the second")
 
 
 def _after(moment: Moment, record: Record) -> Moment:

@@ -1,6 +1,7 @@
-"""Folding views again from their history."""
+"""Folding views again from their history, and putting them in place at once."""
 
-import secrets
+import asyncio
+import random
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -12,15 +13,13 @@ from core.log.archive.store import StoreAwayError
 from core.log.history import History
 from core.log.keys import Keys
 from core.runtime.logs import get_logger
-from core.views.checkpoints import Checkpoints
-from core.views.project import fold_batch
-from core.views.store import ViewStore
-from core.views.stored import Stored, unheard_of
+from core.views.rebuild import Fresh
+from core.views.replace import MovingViewError, ViewReplacer
 from pipai_contracts.ids import Topic
-from pipai_contracts.record import BEGINNING, Record, StreamId
+from pipai_contracts.record import BEGINNING, StreamId
 
-_PAGE: Final = 200
-"""Events one commit writes: of the largest that is 50 MB."""
+_TRIES: Final = 20
+"""Times a view is folded again because it was committed meanwhile."""
 
 log = get_logger()
 
@@ -28,66 +27,47 @@ log = get_logger()
 class Refolder:
     """Makes views of one deployment again that are gone."""
 
-    def __init__(self, redis: Redis, keys: Keys, store: ViewStore, history: History) -> None:
-        self._keys = keys
-        self._store = store
-        self._checkpoints = Checkpoints(redis, keys)
+    def __init__(self, redis: Redis, keys: Keys, history: History, *, feed_length: int, ttl: int) -> None:
         self._history = history
+        self._feed_length = feed_length
+        self._replacer = ViewReplacer(redis, keys, feed_length=feed_length, ttl=ttl)
 
-    async def refold(self, partition: int, generation: int, topics: Sequence[Topic], *, whole: bool = False) -> int:
-        """Fold the events up to the checkpoints into these views, which have none yet; returns how many events.
+    async def refold(self, topics: Sequence[Topic], *, whole: bool = False) -> int:
+        """Fold these views from their history, as far as what stands in their place has come; returns how many events.
 
-        What comes after the checkpoints comes to them as to every view. A view that somebody else writes meanwhile
-        is theirs. While the archive fails they are folded from what Redis still has, unless they are to be ``whole``.
+        Each is put in place as a whole, in an epoch of its own, so that nobody sees a half. While the archive fails
+        they are folded from what Redis still has, unless they are to be ``whole``.
 
         Raises:
-            redis.exceptions.RedisError: Redis did not answer; some views may be folded in part.
-            GenerationChangedError: likewise.
+            redis.exceptions.RedisError: Redis did not answer.
+            MovingViewError: events come too fast.
+            MisfitViewError: a key of the view is of the wrong type.
             StoreAwayError, SegmentFileError, SlowSearchError: the archive fails, and they are to be ``whole``.
         """
-        checkpoints = await self._checkpoints.load_all(self._keys.sources())
-        upto = {source.name: copies.lowest.stream_id for source, copies in checkpoints.items()}
         count = 0
         for topic in topics:
-            refolding = _Refolding(self._store, self._keys, topic, partition, generation)
             try:
-                await refolding.fold(self._history, upto)
+                count += await self._refold(topic, self._history)
             except (StoreAwayError, SegmentFileError, SlowSearchError) as error:
                 if whole:
                     raise
                 log.warning("view is folded without the archive, which fails", topic=topic.path, error=str(error))
-                await refolding.fold(self._history.without_archive, upto)
-            count += refolding.view.pos
+                count += await self._refold(topic, self._history.without_archive)
         return count
 
+    async def _refold(self, topic: Topic, history: History) -> int:
+        for attempt in range(_TRIES):
+            live = await self._replacer.look(topic)
+            fresh = await self._fold(topic, history, live.reached)
+            if not fresh.pos or await self._replacer.replace(live, fresh):
+                return fresh.pos
+            await asyncio.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # noqa: S311 - jitter
+        raise MovingViewError(topic.path)
 
-class _Refolding:
-    """One view while it is folded again. ``lost``: somebody else wrote it."""
-
-    def __init__(self, store: ViewStore, keys: Keys, topic: Topic, partition: int, generation: int) -> None:
-        self._store = store
-        self._source = keys.source("workflow:progress", partition)
-        self._topic = topic
-        self._partition = partition
-        self._generation = generation
-        self.view = unheard_of(topic)
-        self.lost = False
-
-    async def fold(self, history: History, upto: Mapping[str, StreamId]) -> None:
-        """Fold the topic's events up to these positions, but for those it has heard of."""
-        async for page in history.read_topic(self._topic, skip_newer=True):
-            records = [record for record in page if record.stream_id <= upto[record.source]]
-            for start in range(0, len(records), _PAGE):
-                if not self.lost:
-                    await self._commit(records[start : start + _PAGE])
-
-    async def _commit(self, records: Sequence[Record]) -> None:
-        loaded: dict[Topic, Stored] = {self._topic: self.view}
-        version = f"refold-{secrets.token_hex(8)}"
-        updates = fold_batch(records, loaded, version=version, only={self._topic}).updates
-        if updates:
-            [written] = await self._store.commit(
-                self._partition, self._generation, updates, source=self._source, since=BEGINNING
-            )
-            self.lost = not written
-            self.view = updates[0].after if written else self.view
+    async def _fold(self, topic: Topic, history: History, reached: Mapping[str, StreamId]) -> Fresh:
+        fresh = Fresh(topic, self._feed_length)
+        async for page in history.read_topic(topic, skip_newer=True):
+            for record in page:
+                if record.stream_id <= reached.get(record.source, BEGINNING):
+                    fresh.take(record)
+        return fresh

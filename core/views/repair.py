@@ -6,6 +6,7 @@ history, and the generation is raised: every viewer of the partition is told.
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
@@ -18,6 +19,7 @@ from core.log.keys import Keys, partition_of
 from core.runtime.logs import get_logger
 from core.runtime.lua import load_script
 from core.views.refold import Refolder
+from core.views.replace import MisfitViewError, MovingViewError
 from core.views.store import ViewStore
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
@@ -39,7 +41,7 @@ class Repair:
         self._store = store
         self._misfits = MisfitRemover(redis)
         self._discard = load_script(redis, __file__, "discard.lua")
-        self._refolder = Refolder(redis, keys, store, history)
+        self._refolder = Refolder(redis, keys, history, feed_length=store.feed_length, ttl=store.ttl)
 
     async def partition(self, partition: int) -> list[str]:
         """Put the change feed, checkpoint and generation of a view partition right.
@@ -80,8 +82,9 @@ class Repair:
         for partition, broken in by_partition.items():
             removed = [topic for topic in broken if await self._remove_unreadable(topic)]
             if removed:
-                generation = await self._store.raise_generation(partition)
-                await self._refolder.refold(partition, generation, removed)
+                await self._store.raise_generation(partition)
+                with suppress(MovingViewError, MisfitViewError):  # somebody else makes them just now
+                    await self._refolder.refold(removed)
             repaired += ["view" for _ in removed]
         return repaired
 

@@ -48,8 +48,8 @@ class ViewStore:
     def __init__(self, redis: Redis, keys: Keys, *, feed_length: int, ttl: int) -> None:
         self._redis = redis
         self._keys = keys
-        self._feed_length = feed_length
-        self._ttl = ttl
+        self.feed_length = feed_length
+        self.ttl = ttl
         self.newest = NewestChanges()
         self._commit = load_script(redis, __file__, "commit.lua")
         self._raise = load_script(redis, __file__, "raise.lua")
@@ -131,7 +131,7 @@ class ViewStore:
         """
         keys = self._keys
         script_keys = [keys.changes(partition), keys.generation(partition), keys.checkpoint(partition)]
-        arguments: list[str | int | bytes] = [generation, self._feed_length, CHANGES_LENGTH, self._ttl]
+        arguments: list[str | int | bytes] = [generation, self.feed_length, CHANGES_LENGTH, self.ttl]
         newest_known = self.newest.get(partition)
         arguments += [source.name, *since, newest_known.number if newest_known else 0]
         sizes: list[int] = []

@@ -4,15 +4,16 @@ import asyncio
 from collections import OrderedDict
 from typing import Final
 
-from core.log.keys import partition_of
+from core.log.archive.archive import SlowSearchError
 from core.runtime.problems import ProblemError
 from core.views.refold import Refolder
-from core.views.store import ViewStore
+from core.views.replace import MisfitViewError, MovingViewError
 from pipai_contracts.ids import Topic
 
 _AT_ONCE: Final = 2
 """Topics that are looked for at a time: each takes a thread."""
 
+_SECONDS: Final = 20.0
 _MOST_WAITING: Final = 50
 _UNHEARD_SECONDS: Final = 60.0
 """How long a topic without a history is not looked for again: with its first event it has a view anyway."""
@@ -23,10 +24,8 @@ _MOST_UNHEARD: Final = 10_000
 class ExpiredViews:
     """Brings views back, each once however many ask for it."""
 
-    def __init__(self, refolder: Refolder, store: ViewStore, partitions: int) -> None:
+    def __init__(self, refolder: Refolder) -> None:
         self._refolder = refolder
-        self._store = store
-        self._partitions = partitions
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._under_way: dict[Topic, asyncio.Task[bool]] = {}
         self._unheard: OrderedDict[Topic, float] = OrderedDict()
@@ -38,7 +37,6 @@ class ExpiredViews:
             redis.exceptions.RedisError: Redis did not answer.
             ProblemError: too many are asked for already (503).
             StoreAwayError, SegmentFileError, SlowSearchError: the archive fails.
-            GenerationChangedError: data was lost just now.
         """
         now = asyncio.get_running_loop().time()
         if self._unheard.get(topic, float("-inf")) > now - _UNHEARD_SECONDS:
@@ -60,6 +58,10 @@ class ExpiredViews:
 
     async def _fold(self, topic: Topic) -> bool:
         async with self._turns:
-            partition = partition_of(topic, self._partitions)
-            generation = await self._store.generation(partition)
-            return await self._refolder.refold(partition, generation, [topic], whole=True) > 0
+            try:
+                async with asyncio.timeout(_SECONDS):
+                    return await self._refolder.refold([topic], whole=True) > 0
+            except TimeoutError as error:
+                raise SlowSearchError from error
+            except (MovingViewError, MisfitViewError):  # somebody else makes it just now
+                return True

@@ -63,8 +63,8 @@ def build(settings: ApiSettings) -> HttpService:
     archive = settings.open_archive(Spooled(redis, keys))
     history = History(LogReader(redis, keys), keys, archive)
     past = Past(history, store, keys, feed_length=settings.stream_max_entries)
-    refolder = Refolder(redis, keys, store, history)
-    expired = None if archive is None else ExpiredViews(refolder, store, keys.partitions)
+    refolder = Refolder(redis, keys, history, feed_length=settings.stream_max_entries, ttl=settings.view_ttl)
+    expired = None if archive is None else ExpiredViews(refolder)
     views = ViewReader(source, expired)
     replays = Replays(past, audience, settings)
 

@@ -112,10 +112,9 @@ def past_refusals() -> Generator[None]:
         yield
     except (NothingYetError, past.NotReachedError) as error:
         raise ProblemError(404, "no-such-moment", "There is no such moment", str(error)) from error
-    except TooManyStepsError as error:
-        raise invalid_fields(
-            [FieldProblem(where="query.from", what=f"{error}; choose them closer together")]
-        ) from error
+    except (TooManyStepsError, past.BackwardsError) as error:
+        closer = "; choose them closer together" if isinstance(error, TooManyStepsError) else ""
+        raise invalid_fields([FieldProblem(where="query.from", what=f"{error}{closer}")]) from error
     except PastError as error:
         raise ProblemError(410, "history-gone", "The history does not go back so far", str(error)) from error
 

@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 
 from core.runtime.http import PathId
 from core.runtime.problems import ProblemError
-from core.views.errors import GenerationChangedError, UnreadableViewError
+from core.views.errors import UnreadableViewError
 from core.views.folds import render
 from core.views.past import Past
 from core.views.stored import Snapshot
@@ -51,11 +51,8 @@ class ViewReader:
         snapshot = await self.load(topic)
         if snapshot.state is not None or self._expired is None:
             return snapshot
-        try:
-            with archive_refusals():
-                await self._expired.bring_back(topic)
-        except GenerationChangedError as error:
-            raise unavailable() from error
+        with archive_refusals():
+            await self._expired.bring_back(topic)
         return await self.load(topic)
 
 

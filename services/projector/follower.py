@@ -2,15 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from core.log.archive.parquet import SegmentFileError
-from core.log.archive.store import StoreAwayError
 from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.entry import Entry
 from core.log.history import History
@@ -24,6 +22,7 @@ from core.views.setback import Setbacks, stands_at
 from pipai_contracts.record import StreamId
 from services.projector import metrics
 from services.projector.continuity import contradicts, follows, gaps, misses_some, portions
+from services.projector.missing import with_archived
 from services.projector.pending import Pending
 from services.projector.projection import Projection, Stretch
 from services.projector.reads import FIRST_COUNT, next_count
@@ -160,46 +159,36 @@ class Follower:
             if not entries:
                 return count
             asked = min(next_count(asked, [entry.fields for entry in entries]), self._batch)
+            parked: AbstractSet[StreamId] = frozenset()
             if misses_some(reached, entries):
                 if await self._is_overtaken(reached):
                     continue
-                entries = await self._with_archived(reached, entries)
+                entries, parked = await with_archived(self._history, self.source, reached.stream_id, entries)
             await self._note_loss(reached, entries)
             for portion in portions(entries, self._projection.portion):
-                taken = await self._project(portion, began, read_before=True)
+                taken = await self._project(portion, began, parked=parked)
                 count += taken
                 if taken < len(portion):
                     return count
 
-    async def _with_archived(self, reached: Checkpoint, entries: Sequence[Entry]) -> Sequence[Entry]:
-        """The same, or as many from further back where what is missing was archived: views may go back a long way."""
-        found: list[Entry] = []
-        try:
-            async with aclosing(
-                self._history.read(self.source, after=reached.stream_id, upto=entries[-1].stream_id)
-            ) as history:
-                async for _, entry, _ in history:
-                    found.append(entry)
-                    if len(found) == len(entries):
-                        break
-        except (StoreAwayError, SegmentFileError) as error:
-            log.warning("archive cannot be asked for missing events", stream=self.source.key, error=str(error))
-            return entries
-        return found or entries
-
     async def _project(
-        self, entries: Sequence[Entry], began: float, *, delivered: Sequence[Entry] = (), read_before: bool = False
+        self,
+        entries: Sequence[Entry],
+        began: float,
+        *,
+        delivered: Sequence[Entry] = (),
+        parked: AbstractSet[StreamId] | None = None,
     ) -> int:
         """Fold the entries and have them committed in turn; returns how many of them this build can read.
 
-        ``read_before``: they may have been, so those that were parked then are left out.
+        ``parked``: they may have been read before, and at least these were parked then: such are left out.
         """
         log.debug("stream batch", stream=self.source.key, events=len(entries), first=str(entries[0].stream_id))
         since = self._reached
         if since is None:  # asked for anew it would be older, and what lies between in no view
             raise LostBaseError(f"the events of {self.source.key} before {entries[0].stream_id} were not committed")
         try:
-            stretch = await self._fold(entries, read_before=read_before)
+            stretch = await self._fold(entries, parked)
             waiting = entries[len(stretch.entries)].stream_id if stretch.newer is not None else None
             self._note_waiting(waiting, str(stretch.newer))
             if stretch.entries:
@@ -215,14 +204,14 @@ class Follower:
             raise
         return len(stretch.entries)
 
-    async def _fold(self, entries: Sequence[Entry], *, read_before: bool) -> Stretch:
+    async def _fold(self, entries: Sequence[Entry], parked: AbstractSet[StreamId] | None) -> Stretch:
         try:
-            return await self._projection.fold(self.source, entries, read_before=read_before)
+            return await self._projection.fold(self.source, entries, parked=parked)
         except RepairNeededError as error:
             # What is being committed may be making the same views anew; two at once would undo each other's work.
             await self._turns.settled()
             await self._projection.repair_views(error.topics)
-            return await self._projection.fold(self.source, entries, read_before=read_before)
+            return await self._projection.fold(self.source, entries, parked=parked)
 
     async def _finish(self, stretch: Stretch, since: Checkpoint, reached: Checkpoint, began: float) -> None:
         """Commit a stretch, then move the checkpoint behind it. Each may be repeated after a crash.

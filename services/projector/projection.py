@@ -4,6 +4,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
@@ -79,17 +80,19 @@ class Projection:
         self._name = secrets.token_hex(6)
         self._folds = count(1)
 
-    async def fold(self, source: Source, entries: Sequence[Entry], *, read_before: bool = False) -> Stretch:
+    async def fold(
+        self, source: Source, entries: Sequence[Entry], *, parked: AbstractSet[StreamId] | None = None
+    ) -> Stretch:
         """Fold the entries into every view they belong to, on top of what was folded before. Nothing is stored.
 
-        ``read_before``: they may have been, so those that were parked then are left out.
+        ``parked``: they may have been read before, and at least these were parked then: such are left out.
 
         Raises:
             redis.exceptions.RedisError: views could not be loaded.
             RepairNeededError: `repair_views` of them while nothing is being committed, and fold again.
         """
-        parked = await self._dead.parked_among(source, entries) if read_before else set[StreamId]()
-        stretch = _decode(source, entries, parked)
+        known = set[StreamId]() if parked is None else {*parked, *await self._dead.parked_among(source, entries)}
+        stretch = _decode(source, entries, known)
         topics = set(topics_in(stretch.records))
         await self._learn_generations(topics)
         stretch.settle(self._fold(stretch.records, await self._load(topics), topics))

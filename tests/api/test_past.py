@@ -19,7 +19,7 @@ from services.archiver.main import build
 from services.archiver.settings import ArchiverSettings
 from tests.api.conftest import Api, Producer, Serve
 from tests.conftest import wait_until
-from tests.projector.fresh_fold import read_log
+from tests.projector.fresh_fold import is_projected, read_log
 
 USER = Topic.parse("default:user:ada")
 
@@ -164,7 +164,11 @@ async def test_what_changed_is_told_with_the_event_that_did_it(archived: Api, pr
         ("/views/workflow/w?at=2001-01-01T00:00:00Z", 404, "had no event by then"),
         ("/views/workflow/other?at=1", 404, "had no event by then"),
         ("/views/workflow/w/diff", 422, "query.from"),
-        ("/views/workflow/w/diff?from=1&to=9", 404, "workflow:w has 3 events"),
+        ("/views/workflow/w/diff?from=1&to=9", 404, "the topic has 3 events"),
+        ("/views/workflow/w/diff?from=9", 404, "the topic has 3 events up to the second moment"),
+        ("/views/workflow/w/diff?from=3&to=1", 422, "the first moment is after the second"),
+        ("/views/workflow/w/diff?from=2999-01-01T00:00:00Z&to=1", 422, "the first moment is after the second"),
+        ("/views/workflow/w/diff?from=2001-01-02T00:00:00Z&to=2001-01-01T00:00:00Z", 422, "is after the second"),
     ],
 )
 async def test_a_moment_that_cannot_be_shown_is_refused_plainly(
@@ -186,6 +190,16 @@ async def test_a_history_without_its_beginning_is_said_and_not_guessed(
         answer = await api.client.get("/views/workflow/w", params={"at": 2})
         assert answer.status_code == 410
         assert "are not in the history any more" in answer.json()["detail"]
+
+
+async def test_a_value_of_another_type_has_changed_too(api: Api, producer: Producer) -> None:
+    """1, 1.0 and true are the same to Python."""
+    for number, value in enumerate((1, True, 1.0), start=1):
+        await producer.progress("w", 10, metadata={"n": value})
+        answer = await api.client.get("/views/workflow/w/diff", params={"from": max(number - 1, 0), "to": number})
+        assert answer.status_code == 200, answer.text
+        [changed] = [one for one in answer.json()["changes"] if one["path"].startswith("/metadata")]
+        assert changed["by"]["pos"] == number
 
 
 async def test_more_between_two_moments_than_is_looked_at_is_refused(
@@ -218,6 +232,35 @@ async def test_a_view_that_expired_is_there_again_when_it_is_asked_for(archived:
     assert sorted(str(event["data"]) for event in again) == sorted(str(event["data"]) for event in events)
     await producer.publish(Notification(user_id="ada", title="more", message="m"))
     await wait_until(lambda: _pos(producer, "user", "ada", len(events) + 1), 10)
+
+
+async def test_a_view_that_is_folded_again_while_events_come_has_all_of_them(
+    archived: Api, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events come between its first page and its last."""
+    monkeypatch.setattr("core.log.history._PAGE", 2)
+    topic = Topic.parse("default:workflow:w")
+    await producer.progress("w", *range(10, 60, 10))
+    await _trim(producer)
+    await _expire(producer, topic)
+    find, late = History.find, iter(range(60, 90, 10))
+
+    async def and_more_comes(history: History, *asked: Any, **more: Any) -> Any:
+        found = await find(history, *asked, **more)
+        if (progress := next(late, None)) is not None:
+            await producer.publish(WorkflowProgress(workflow_id="w", step="work", progress=progress))
+            await wait_until(lambda: _is_projected(producer), 10)
+        return found
+
+    monkeypatch.setattr(History, "find", and_more_comes)
+    assert (await archived.client.get("/views/workflow/w")).status_code == 200
+    assert await producer.pos("workflow", "w") == 8
+    events = (await archived.client.get("/events/workflow/w")).json()["events"]
+    assert [event["data"]["progress"] for event in events] == [*range(10, 90, 10)]
+
+
+async def _is_projected(producer: Producer) -> bool:
+    return await is_projected(producer.redis, producer.keys)
 
 
 async def test_events_of_an_expired_view_are_found_though_nobody_asked_for_the_view(

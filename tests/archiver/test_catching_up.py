@@ -1,7 +1,10 @@
 """Projectors find in the archive what the log has no longer, where views have to hear of it once more."""
 
+from typing import Any
+
 from core.log.keys import Keys
 from pipai_contracts.ids import Topic
+from pipai_contracts.record import StreamId
 from pipai_contracts.views import WorkflowView
 from tests.archiver.conftest import Archived
 from tests.conftest import wait_until
@@ -11,7 +14,7 @@ from tests.projector.conftest import counted
 W = Topic.parse("default:workflow:w")
 
 
-def _of_the_archive(archived: Archived) -> dict[str, object]:
+def _of_the_archive(archived: Archived) -> dict[str, Any]:
     """The settings by which a projector finds it."""
     return archived.settings.model_dump(include={"archive_url", "archive_spool"})
 
@@ -86,3 +89,29 @@ async def test_without_its_archive_a_projector_goes_on_and_counts_what_is_missin
     async with deployment.projecting(**_of_the_archive(archived)):
         await wait_until(lambda: _is_whole(archived, 2), 10, "the projector did not go on")
     assert counted("pipai_lost_events_total") == lost + 2
+
+
+async def test_what_was_parked_stays_parked_when_views_hear_of_everything_again(archived: Archived) -> None:
+    """The archive says so though the list of what was parked has forgotten it with the log."""
+    deployment, keys = archived.deployment, archived.deployment.keys
+    source = deployment.source()
+    async with deployment.projecting(**_of_the_archive(archived)), archived.archiving() as archiver:
+        await wait_until(lambda: archiver.ready)
+        await _publish(archived, 10)
+        await archived.settled()
+        old = await deployment.remember(*_views_of(keys))
+    async with deployment.projecting(**_of_the_archive(archived)):
+        [parked] = await deployment.publish(step(20, "s20"))
+        await archived.projected()
+        await deployment.redis.zadd(
+            keys.parked(source), {parked.stream_id: StreamId.parse(parked.stream_id).milliseconds}
+        )
+        async with archived.archiving():
+            await _publish(archived, 30)
+            await archived.settled()
+    await deployment.redis.xtrim(source.key, maxlen=1, approximate=False)
+    await deployment.redis.unlink(keys.parked(source))
+    await deployment.go_back(old)
+    async with deployment.projecting(**_of_the_archive(archived)):
+        await wait_until(lambda: _is_whole(archived, 2), 10, "the projector did not go on")
+    assert await _progress(archived) == (2, ["s10", "s30"])

@@ -11,9 +11,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
-from core.log import replay
+from core.log import history
 from core.log.keys import GROUP, Keys
-from core.views import refold
 from core.views.folds import render
 from pipai_contracts.ids import Topic
 from pipai_contracts.views import UserView, WorkflowView
@@ -146,9 +145,7 @@ async def test_a_view_is_folded_again_from_every_page_of_every_stream_of_the_log
     any_deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The user's has heard from all of them; their feed is in the order of the log again."""
-    monkeypatch.setattr(refold, "_PAGE", 3)
-    monkeypatch.setattr(replay, "_PAGE", 3)
-    monkeypatch.setattr(replay, "_SMALLEST_PAGE", 3)
+    monkeypatch.setattr(history, "_PAGE", 3)
     ada = Topic("default", "user", "ada")
     async with any_deployment.projecting():
         for number in range(5):
