@@ -15,9 +15,9 @@ from core.log.archive.spool import Spool
 from core.log.archive.spooled import Spooled, Waiting
 from core.log.archive.store import SegmentStore, StoreAwayError
 from core.log.archive.wanted import Place, Wanted
-from core.log.checkpoint import Checkpoint
+from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.keys import SOURCES
-from pipai_contracts.record import StreamId
+from pipai_contracts.record import BEGINNING, StreamId
 
 T = TypeVar("T")
 
@@ -122,18 +122,26 @@ class Archive:
         async def look(segments: list[Segment]) -> dict[str, Whole]:
             found: dict[str, Whole] = {}
             for source, of_source in groupby(sorted(segments), key=lambda segment: segment.source):
-                files = await self._files(list(of_source))
-                found[source] = Whole(*await asyncio.to_thread(self._parquet.holes, files, moved.get(source, 0)))
+                found[source] = Whole(BEGINNING, NOTHING)
+                for _, of_day in groupby(of_source, key=lambda segment: day_of(segment.first)):
+                    files, (since, upto) = await self._files(list(of_day)), found[source]
+                    day = self._parquet.holes, files, upto.offset, moved.get(source, 0)
+                    later, end = await asyncio.to_thread(*day)
+                    found[source] = Whole(max(since, later), max(upto, end, key=lambda reached: reached.stream_id))
             return found
 
         return await self._tried(SOURCES, look)
 
     async def size_up(self) -> tuple[int, int]:
-        """About how many entries there are, and how many topics and users these are of."""
+        """About how many entries there are, and how many topics and users these are of at most, a day at a time."""
 
         async def look(segments: list[Segment]) -> tuple[int, int]:
-            files = await self._files(segments)
-            return await asyncio.to_thread(self._parquet.size_up, files) if files else (0, 0)
+            entries = topics = 0
+            by_day = groupby(sorted(segments, key=_first), key=lambda segment: day_of(segment.first))
+            for _, of_day in by_day:
+                found = await asyncio.to_thread(self._parquet.size_up, await self._files(list(of_day)))
+                entries, topics = entries + found[0], topics + found[1]
+            return entries, topics
 
         return await self._tried(SOURCES, look)
 

@@ -1,6 +1,7 @@
 """Segments in a bucket, copied to this disk to be read."""
 
 import asyncio
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -14,9 +15,15 @@ from core.log.archive.store import StoreAwayError
 
 MOST_BYTES: Final = 4 * 1024 * 1024 * 1024
 
+_IN_USE_SECONDS: Final = 600
+"""Who asked for a copy reads it so long at most, together with others of the same day."""
+
 
 class BucketStore:
-    """A store that is a bucket. Copies of the segments that were read last stay in ``copies``, up to ``most`` bytes."""
+    """A store that is a bucket. Copies of the segments that were read last stay in ``copies``.
+
+    They have up to ``most`` bytes, or more where so much was read within minutes.
+    """
 
     def __init__(self, bucket: ObjectStore, copies: Path, *, most: int = MOST_BYTES) -> None:
         self._bucket = bucket
@@ -86,7 +93,7 @@ class BucketStore:
         )
         size = sum(about.st_size for about, _ in files)
         for about, file in files:
-            if size <= self._most:
+            if size <= self._most or about.st_mtime > time.time() - _IN_USE_SECONDS:
                 return
             file.unlink(missing_ok=True)
             size -= about.st_size

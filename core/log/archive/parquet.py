@@ -36,7 +36,7 @@ _FILES: Final = "read_parquet(?, hive_partitioning = true, hive_types_autocast =
 _SELECT: Final = f"SELECT DISTINCT ON ({_IN_ORDER}, event_id) {_READ} FROM {_FILES}"  # noqa: S608 - of constants
 _HOLES: Final = f"""
 WITH entries AS (
-    SELECT "offset", {_BY_ID}, lag("offset", 1, 0) OVER (ORDER BY {_BY_ID}) AS before
+    SELECT "offset", {_BY_ID}, lag("offset", 1, ?::BIGINT) OVER (ORDER BY {_BY_ID}) AS before
     FROM (SELECT DISTINCT "offset", {_BY_ID} FROM read_parquet(?) WHERE "offset" > 0)
 )
 SELECT
@@ -161,17 +161,17 @@ class Parquet:
             values += given
         yield from self._ask(files, " AND ".join(conditions), values, limit=None)
 
-    def holes(self, files: Sequence[Path], moved: int) -> tuple[StreamId, Checkpoint]:
-        """From where on a source is without a hole in its segments, by their offsets, and where they end.
+    def holes(self, files: Sequence[Path], before: int, moved: int) -> tuple[StreamId, Checkpoint]:
+        """From where on a source is without a hole in some of its segments, by their offsets, and where these end.
 
-        `BEGINNING` when they have everything from the first event on. A hole is where an offset does not follow the
-        one before; one that is lower was given again by a log that went back. ``moved``: see `Continuity`.
+        `BEGINNING` when nothing is missing behind offset ``before``. A hole is where an offset does not follow the one
+        before; one that is lower was given again by a log that went back. ``moved``: see `Continuity`.
 
         Raises:
             SegmentFileError: one of them cannot be read.
         """
         with self._working() as connection:
-            row = connection.execute(_HOLES, [[str(file) for file in files], moved]).fetchone()
+            row = connection.execute(_HOLES, [before, [str(file) for file in files], moved]).fetchone()
         if row is None or row[2] is None:
             return BEGINNING, NOTHING
         since = BEGINNING if row[0] is None else StreamId(*row[0])
