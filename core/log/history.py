@@ -1,7 +1,8 @@
 """All of the log: what Redis still has of it, and what is in the archive."""
 
 import heapq
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -18,6 +19,9 @@ from pipai_contracts.upcast import NewerVersionError
 
 _PAGE: Final = 1_000
 
+_REMEMBERED: Final = 60.0
+"""Seconds."""
+
 
 class History:
     """Reads every event of one deployment, wherever it is.
@@ -33,6 +37,7 @@ class History:
         self._log = log
         self._keys = keys
         self._archive = archive
+        self._begins: dict[str, tuple[dict[str, StreamId], float]] = {}
 
     @property
     def without_archive(self) -> "History":
@@ -112,6 +117,27 @@ class History:
             raise
         except (UndecodableEntryError, ValueError):
             return None
+
+    async def whole_since(self, sources: Sequence[Source]) -> StreamId:
+        """From where on there is every event of these sources; `BEGINNING`: nothing was ever lost or trimmed for good.
+
+        Holes behind the beginning are not looked for.
+        """
+        archived: dict[str, StreamId] = {}
+        if self._archive is not None:
+            moved = {source.name: await self._log.moved(source) for source in sources}
+            for stream in {source.stream for source in sources}:
+                archived |= await self._archive_begins(self._archive, stream, moved)
+        logged = [await self._log.whole_since(source) for source in sources if source.name not in archived]
+        return max([*archived.values(), *logged], default=BEGINNING)
+
+    async def _archive_begins(self, archive: Archive, stream: str, moved: Mapping[str, int]) -> dict[str, StreamId]:
+        """As `Archive.begins`, remembered once there is something: new segments come at the end."""
+        names, asked = self._begins.get(stream, ({}, float("-inf")))
+        if not names or asked < time.monotonic() - _REMEMBERED:
+            names = await archive.begins(stream, moved)
+            self._begins[stream] = names, time.monotonic()
+        return names
 
     async def find_all(self, wanted: Wanted) -> AsyncGenerator[Row]:
         """Every wanted event, in the order of their places."""

@@ -90,6 +90,22 @@ class LogReader:
             raise
         return StreamId.parse(about["last-generated-id"])
 
+    async def whole_since(self, source: Source) -> StreamId:
+        """From where on the log has every event of the source; `BEGINNING`: from its first event on."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xrange(source.key, count=1)
+            pipe.get(source.offset)
+            pipe.get(source.moved)
+            rows, newest, moved = cast("tuple[list[Any], bytes | None, bytes | None]", await pipe.execute())
+        known = int(moved or 0)
+        for entry in entries_of(rows):
+            return entry.stream_id if entry.offset > known + 1 else BEGINNING
+        return (await self.newest(source)).next if int(newest or 0) > known else BEGINNING
+
+    async def moved(self, source: Source) -> int:
+        """Up to which offset a repartition dealt out the source anew; 0 where none did."""
+        return int(cast("bytes | None", await self._redis.get(source.moved)) or 0)
+
 
 class Continuity:
     """Whether entries follow each other without a hole: ids say what comes after what, offsets that nothing is missing.

@@ -11,7 +11,7 @@ from core.log.history import History
 from core.log.keys import Keys, partition_of
 from core.views.folds import State, evolve, initial
 from core.views.project import FOLD_ERRORS
-from core.views.rebuild import first_event
+from core.views.rebuild import first_event, heard_sources
 from core.views.store import ViewStore
 from core.views.stored import Stored, epoch_of
 from pipai_contracts.cursor import Cursor
@@ -229,14 +229,23 @@ class Past:
             BeginningGoneError: the live view began before the first of them.
         """
         first = BEGINNING if live is None else first_event(live.first)
+        gone = BeginningGoneError(f"the events with which {topic.name} began are not in the history any more")
+        begun = False
         async for page in self._history.read_topic(topic, until=until):
-            if page[0].stream_id > first > BEGINNING:
-                break
-            first = BEGINNING
+            if not begun and not await self._is_beginning(topic, page[0].stream_id, first):
+                raise gone
+            begun = True
             for record in page:
                 yield record
-        if first > BEGINNING and (until is None or first.milliseconds < until):
-            raise BeginningGoneError(f"the events with which {topic.name} began are not in the history any more")
+        if not begun and first > BEGINNING and (until is None or first.milliseconds < until):
+            raise gone
+
+    async def _is_beginning(self, topic: Topic, oldest: StreamId, first: StreamId) -> bool:
+        """Whether nothing came before the oldest event there is; the live view says what its ``first`` was."""
+        since = await self._history.whole_since(heard_sources(self._keys, topic))  # behind the read: it moves on
+        if since > BEGINNING:
+            return oldest == first >= since
+        return first == BEGINNING or oldest <= first
 
 
 def _check_reached(since: At, upto: At, first: int, last: int) -> None:

@@ -13,7 +13,7 @@ from core.log.archive.store import StoreAwayError
 from core.log.history import History
 from core.log.keys import Keys
 from core.runtime.logs import get_logger
-from core.views.rebuild import Fresh
+from core.views.rebuild import Fresh, heard_sources
 from core.views.replace import MovingViewError, ViewReplacer
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, StreamId
@@ -28,6 +28,7 @@ class Refolder:
     """Makes views of one deployment again that are gone."""
 
     def __init__(self, redis: Redis, keys: Keys, history: History, *, feed_length: int, ttl: int) -> None:
+        self._keys = keys
         self._history = history
         self._feed_length = feed_length
         self._replacer = ViewReplacer(redis, keys, feed_length=feed_length, ttl=ttl)
@@ -36,7 +37,8 @@ class Refolder:
         """Fold these views from their history, as far as what stands in their place has come; returns how many events.
 
         Each is put in place as a whole, in an epoch of its own, so that nobody sees a half. While the archive fails
-        they are folded from what Redis still has, unless they are to be ``whole``.
+        they are folded from what Redis still has, unless they are to be ``whole``: then they are left alone, too, where
+        the history does not go back to the beginning.
 
         Raises:
             redis.exceptions.RedisError: Redis did not answer.
@@ -47,7 +49,8 @@ class Refolder:
         count = 0
         for topic in topics:
             try:
-                count += await self._refold(topic, self._history)
+                if not whole or await self._history.whole_since(heard_sources(self._keys, topic)) == BEGINNING:
+                    count += await self._refold(topic, self._history)
             except (StoreAwayError, SegmentFileError, SlowSearchError) as error:
                 if whole:
                     raise

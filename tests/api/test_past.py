@@ -65,6 +65,8 @@ async def _pos(producer: Producer, kind: Kind, resource_id: str, pos: int) -> bo
 async def _trim(producer: Producer) -> None:
     """Have the log lose all that is archived: everything."""
     for source in producer.keys.sources():
+        if not await producer.redis.exists(source.key):
+            continue
         await wait_until(lambda source=source: _is_archived(producer, source.archived, source.key), 20)
         await producer.redis.xtrim(source.key, maxlen=0, approximate=False)
 
@@ -190,6 +192,43 @@ async def test_a_history_without_its_beginning_is_said_and_not_guessed(
         answer = await api.client.get("/views/workflow/w", params={"at": 2})
         assert answer.status_code == 410
         assert "are not in the history any more" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("view", ["there", "gone"])
+async def test_a_stream_of_the_topic_that_was_trimmed_further_than_another_is_noticed(
+    serve: Serve, producer: Producer, view: str
+) -> None:
+    async with serve(archive_url="off") as api:
+        for progress in (10, 20, 30):
+            await producer.publish(WorkflowProgress(workflow_id="w", step="work", progress=progress))
+            await producer.publish(AiProgress(workflow_id="w", step="think", delta="x"))
+        await wait_until(lambda: _pos(producer, "workflow", "w", 6), 10)
+        await producer.redis.xtrim(producer.keys.source("ai:progress", 0).key, maxlen=1, approximate=False)
+        if view == "gone":
+            await _expire(producer, Topic.parse("default:workflow:w"))
+        for at in (1, 4, "2999-01-01T00:00:00Z"):
+            answer = await api.client.get("/views/workflow/w", params={"at": at})
+            assert answer.status_code == 410, answer.text
+        assert (await api.client.get("/replay/workflow/w", params={"speed": "max"})).status_code == 410
+        await producer.progress("new", 10)
+        assert (await api.client.get("/views/workflow/new", params={"at": 1})).status_code == 200, "it began later"
+
+
+async def test_an_archive_that_began_late_does_not_pass_for_the_beginning(
+    serve: Serve, redis_url: str, key_prefix: str, tmp_path: Path, producer: Producer
+) -> None:
+    await producer.progress("w", 10, 20, 30)
+    await producer.redis.xtrim(producer.keys.source("workflow:progress", 0).key, maxlen=1, approximate=False)
+    archive = {"archive_url": (tmp_path / "archive").as_uri(), "archive_spool": str(tmp_path / "spool")}
+    given = {"redis_url": redis_url, "key_prefix": key_prefix, "archive_seconds": 0.1, **archive}
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(build(ArchiverSettings.model_validate(given), stack).running())
+        api = await stack.enter_async_context(serve(**archive))
+        await _trim(producer)
+        assert (await api.client.get("/views/workflow/w", params={"at": 2})).status_code == 410
+        await _expire(producer, Topic.parse("default:workflow:w"))
+        assert (await api.client.get("/views/workflow/w")).status_code == 404
+        assert (await api.client.get("/views/workflow/w", params={"at": 1})).status_code == 410
 
 
 async def test_a_value_of_another_type_has_changed_too(api: Api, producer: Producer) -> None:

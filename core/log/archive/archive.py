@@ -132,6 +132,22 @@ class Archive:
 
         return await self._tried(SOURCES, look)
 
+    async def begins(self, stream: str, moved: Mapping[str, int]) -> dict[str, StreamId]:
+        """Per source of the stream with segments from where on the oldest of these has every entry.
+
+        `BEGINNING`: from the source's first event on. ``moved``: as in `whole_since`.
+        """
+
+        async def look(segments: list[Segment]) -> dict[str, StreamId]:
+            found: dict[str, StreamId] = {}
+            for source, of_source in groupby(sorted(segments), key=lambda segment: segment.source):
+                files = await self._files([next(iter(of_source))])
+                since, _ = await asyncio.to_thread(self._parquet.holes, files, 0, moved.get(source, 0))
+                found[source] = since
+            return found
+
+        return await self._tried([stream], look)
+
     async def size_up(self) -> tuple[int, int]:
         """About how many entries there are, and how many topics and users these are of at most, a day at a time."""
 
