@@ -13,7 +13,9 @@ from redis.asyncio import Redis
 from core.log.checkpoint import Checkpoint
 from core.log.dead import DeadLetters
 from core.log.entry import Entry
+from core.log.history import History
 from core.log.keys import GROUP, Keys
+from core.log.replay import LogReader
 from core.views.checkpoints import Checkpoints
 from core.views.repair import Repair
 from core.views.store import ViewStore
@@ -29,7 +31,8 @@ async def main() -> None:
     redis, keys = Redis.from_url(URL, protocol=2), Keys(PREFIX)
     source = keys.source("workflow:progress", 0)
     store = ViewStore(redis, keys, feed_length=1000, ttl=3600)
-    projection = Projection(keys, store, DeadLetters(redis, keys), Repair(redis, keys, store))
+    history = History(LogReader(redis, keys), keys, None)
+    projection = Projection(keys, store, DeadLetters(redis, keys), Repair(redis, keys, store, history))
     checkpoints = Checkpoints(redis, keys)
     since = await checkpoints.load(source)
     logging.getLogger("quiet").setLevel(logging.ERROR)

@@ -1,5 +1,6 @@
 """A topic's view as it was at some moment, folded from its history."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
 from collections.abc import Set as AbstractSet
@@ -19,6 +20,8 @@ from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, Record, StreamId
 
 _SECONDS: Final = 20.0
+_AT_ONCE: Final = 4
+"""Views that are folded at a time for those who ask: folding takes from the time of live viewers."""
 
 MOST_STEPS: Final = 10_000
 """Events between two moments that are looked at one by one."""
@@ -136,6 +139,7 @@ class Past:
         self._store = store
         self._keys = keys
         self._feed_length = feed_length
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def at(self, topic: Topic, at: At) -> Moment:
         """The view at that moment.
@@ -143,6 +147,10 @@ class Past:
         Raises:
             NothingYetError, NotReachedError, BeginningGoneError: it cannot be shown.
         """
+        async with self._turns:
+            return await self._at(topic, at)
+
+    async def _at(self, topic: Topic, at: At) -> Moment:
         live = await self._load(topic)
         cut = await self._cut(topic, live, at)
         moment, patience = Moment(0, initial(topic)), Patience()
@@ -166,6 +174,10 @@ class Past:
         Raises:
             NotReachedError, BeginningGoneError, BackwardsError, TooManyStepsError: it cannot be shown.
         """
+        async with self._turns:
+            return await self._between(topic, since, upto)
+
+    async def _between(self, topic: Topic, since: At, upto: At) -> tuple[Moment, list[Moment]]:
         live = await self._load(topic)
         first, last = await self._cut(topic, live, since), await self._cut(topic, live, upto)
         begin = Moment(0, initial(topic))

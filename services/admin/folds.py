@@ -28,7 +28,9 @@ from pipai_contracts.upcast import NewerVersionError
 from services.admin.progress import Progress
 
 _PAGE: Final = 200
-"""Events of the log in memory at once, of each source: of the largest that is 50 MB."""
+"""Events of the log in memory at once, of all sources: of the largest that is 50 MB."""
+
+_SMALLEST_PAGE: Final = 10
 
 _KNOWN_TOPICS: Final = 100_000
 
@@ -70,6 +72,7 @@ class TopicFolds:
         self._streams = streams
         self._only = only
         self._sources = {source.name: source for source in keys.sources()}
+        self._page = max(_SMALLEST_PAGE, _PAGE // len(self._sources))
         self._scanned: dict[str, Checkpoint] = dict.fromkeys(self._sources, NOTHING)
         self._whole_since: dict[str, StreamId] = {}
         self._newest: dict[str, StreamId] = {}
@@ -239,7 +242,7 @@ class TopicFolds:
             if not parked:
                 topic = entry.fields.get(b"topic", b"").decode(errors="replace")
                 page.append(_Placed(Place(entry.stream_id, source.stream, topic), source, entry))
-            if len(page) == _PAGE:
+            if len(page) == self._page:
                 yield page
                 page = []
         if page:

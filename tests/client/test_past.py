@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from pipai.past import messages_in
 from tests.api.conftest import Producer
 from tests.client.conftest import Pipai, answering
@@ -31,14 +33,25 @@ async def test_a_diff_names_each_change_and_its_event(pipai: Pipai) -> None:
 
 
 async def test_a_replay_is_a_line_for_each_message(pipai: Pipai) -> None:
-    stream = ': heartbeat\n\nid: a.1\nevent: connected\ndata: {"replay":true}\n\nevent: disconnected\ndata: {}\n\n'
+    connected = ': heartbeat\n\nid: a.1\nevent: connected\ndata: {"replay":true}\n\n'
+    stream = connected + 'event: disconnected\ndata: {"reason":"ended"}\n\n'
     async with answering("text/event-stream", stream) as (url, asked):
         said = await pipai("replay", "user:a/b", "--speed", "max", "--url", url)
     assert asked == ["/replay/user/a%2Fb?speed=max"]
     assert [json.loads(line) for line in said.out.splitlines()] == [
         {"id": "a.1", "event": "connected", "data": {"replay": True}},
-        {"id": None, "event": "disconnected", "data": {}},
+        {"id": None, "event": "disconnected", "data": {"reason": "ended"}},
     ]
+
+
+@pytest.mark.parametrize(
+    "end", ["", 'event: disconnected\ndata: {"reason":"draining"}\n\n', "event: error\ndata: {}\n\n"]
+)
+async def test_a_replay_that_broke_off_is_no_success(pipai: Pipai, end: str) -> None:
+    async with answering("text/event-stream", f"event: connected\ndata: {{}}\n\n{end}") as (url, _):
+        said = await pipai("replay", "user:a", "--url", url)
+    assert said.code == 2
+    assert said.err == "the replay broke off before its end\n"
 
 
 def test_a_message_that_was_cut_off_is_none() -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pipai.formats import json_line, plain
 from pipai.history import topic
-from pipai.service import Service, path_of
+from pipai.service import Service, ServiceError, path_of
 
 SPEEDS: Final = ("1", "4", "60", "max")
 
@@ -65,9 +65,13 @@ def show_replay(service: Service, chosen: Namespace) -> int:
     """Write each message of the stream as a JSON line, when it comes."""
     path = f"/replay/{path_of(chosen.topic.kind, chosen.topic.id)}"
     asked = {"from": chosen.since, "to": chosen.to, "speed": chosen.speed}
+    ended = False
     for message in messages_in(service.lines(path, asked)):
         sys.stdout.write(json_line(message))
         sys.stdout.flush()
+        ended = message["event"] == "disconnected" and message["data"]["reason"] == "ended"
+    if not ended:
+        raise ServiceError("the replay broke off before its end")
     return 0
 
 
