@@ -79,7 +79,7 @@ async def test_a_user_is_exported_with_all_that_is_its_own(
     await producer.progress("w", 10, user_id="ada")
     await producer.publish(Notification(user_id="ada", title="n", message="m"))
     said = await pipai("history", "export", "user:ada", "--redact", "user_id")
-    assert "ada" not in said.out
+    assert '"ada"' not in said.out
     case = tmp_path / "case.jsonl"
     case.write_text(said.out)
     found = survey(case, Keys(key_prefix))
