@@ -52,6 +52,15 @@ def normalize_time(value: object) -> str:
     raise ValueError("must be an RFC 3339 time with an offset, like 2025-01-01T00:00:00Z")
 
 
+def millis_of(time: str) -> int:
+    """The milliseconds since 1970 of any RFC 3339 time; fractions finer than that are cut.
+
+    Raises:
+        ValueError: as `normalize_time`.
+    """
+    return round(datetime.fromisoformat(normalize_time(time)).timestamp() * 1000)
+
+
 Timestamp = Annotated[
     str,
     BeforeValidator(normalize_time),

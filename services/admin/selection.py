@@ -3,11 +3,10 @@
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import cast
 
 from pipai_contracts.ids import DEFAULT_TENANT, KINDS, Kind, Topic, check_id
-from pipai_contracts.times import normalize_time
+from pipai_contracts.times import millis_of
 from services.admin.command import RefusedError
 
 
@@ -61,6 +60,6 @@ def moment(text: str) -> int:
         argparse.ArgumentTypeError: it is none.
     """
     try:
-        return round(datetime.fromisoformat(normalize_time(text)).timestamp() * 1000)
+        return millis_of(text)
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from error

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Final, Literal, NamedTuple, cast, get_args
 
 from fastapi import Depends, Header, Query, Request
@@ -13,7 +12,7 @@ from pipai_contracts.cursor import Cursor, InvalidCursorError
 from pipai_contracts.events import EventType
 from pipai_contracts.frames import Milliseconds, Shaping
 from pipai_contracts.problems import FieldProblem
-from pipai_contracts.times import normalize_time
+from pipai_contracts.times import millis_of
 from services.api.compression import accepts_gzip
 
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", description="Cursor to resume after.")]
@@ -175,11 +174,10 @@ def parse_start(text: str | None, where: str = "query.from") -> Start:
         return FromPosition(int(text))
     try:
         # A "+" that was not escaped arrives as a space.
-        moment = normalize_time(_PLUS_LOST.sub("+", text))
+        return FromTime(millis_of(_PLUS_LOST.sub("+", text)))
     except ValueError:
         what = "must be beginning, live, snapshot, a position from 1 on, or a time like 2025-01-01T00:00:00Z"
         raise invalid_fields([FieldProblem(where=where, what=what)]) from None
-    return FromTime(int(datetime.fromisoformat(moment).timestamp() * 1000))
 
 
 def parse_types(texts: Sequence[str] | None) -> tuple[EventType, ...] | None:

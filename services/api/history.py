@@ -3,7 +3,6 @@
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Annotated, Any, Final, cast
 
 from fastapi import APIRouter, Query, Response
@@ -22,7 +21,7 @@ from pipai_contracts.history import HistoryEvent, HistoryPage
 from pipai_contracts.ids import DEFAULT_TENANT, Kind, ResourceId
 from pipai_contracts.problems import FieldProblem
 from pipai_contracts.record import StreamId
-from pipai_contracts.times import format_millis, normalize_time
+from pipai_contracts.times import format_millis, millis_of
 from pipai_contracts.upcast import NewerVersionError
 from services.api.streams import unavailable
 
@@ -123,7 +122,7 @@ def _moment(text: str | None, where: str) -> int | None:
     if text is None:
         return None
     try:
-        return round(datetime.fromisoformat(normalize_time(text)).timestamp() * 1000)
+        return millis_of(text)
     except ValueError as error:
         raise invalid_fields([FieldProblem(where=where, what=str(error))]) from error
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Annotated, Final
 
 import anyio.to_thread
@@ -20,7 +19,7 @@ from pipai_contracts.history import ChangedValue, Moment, PastView, ViewDiff
 from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
 from pipai_contracts.problems import FieldProblem
 from pipai_contracts.record import Record
-from pipai_contracts.times import normalize_time
+from pipai_contracts.times import millis_of
 from services.api.history import archive_refusals
 
 _POSITION: Final = re.compile(r"\d{1,15}", re.ASCII)
@@ -93,11 +92,10 @@ def parse_moment(text: str, where: str) -> past.At:
         return AtPosition(int(text))
     try:
         # A "+" that was not escaped arrives as a space.
-        moment = normalize_time(_PLUS_LOST.sub("+", text))
+        return AtTime(millis_of(_PLUS_LOST.sub("+", text)))
     except ValueError:
         what = "must be a position, or a time like 2025-01-01T00:00:00Z"
         raise invalid_fields([FieldProblem(where=where, what=what)]) from None
-    return AtTime(round(datetime.fromisoformat(moment).timestamp() * 1000))
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +14,7 @@ from core.log.replay import Logged
 from pipai_contracts.envelope import Envelope, encode_data
 from pipai_contracts.events import SCHEMA_VERSION
 from pipai_contracts.record import Record, StreamId
-from pipai_contracts.times import format_millis, normalize_time
+from pipai_contracts.times import format_millis, millis_of, normalize_time
 from pipai_contracts.upcast import read_event
 
 COLUMNS: Final = {
@@ -109,7 +108,7 @@ def _row_of_event(logged: Logged) -> Row | None:
         more = dict(islice(fields.items(), len(_FIELDS), None))
         correlation, causation = (_take_first(more, name) for name in _FURTHER)
         extra = _pairs(more) if more else None
-    milliseconds = round(datetime.fromisoformat(time).timestamp() * 1000)
+    milliseconds = millis_of(time)
     return Row(
         stream, *entry.stream_id, int(offset), event_id, kind, int(version), tenant, topic, user or None, run or None,
         milliseconds, data, correlation, causation, extra, logged.parked,
