@@ -93,7 +93,8 @@ def write(count: int, parquet: Parquet, segments: Path, lines: JsonLines) -> Non
 
 async def rebuild(redis: Redis, archive: Archive) -> Times:
     """Fold all views from the archive, and write them."""
-    comparer = Comparer(Deployment(ArchiveSettings(stream_max_entries=_FEED), redis, Keys(), archive), Selection())
+    deployment = Deployment(ArchiveSettings(stream_max_entries=_FEED), redis, Keys(), archive)
+    comparer = Comparer(deployment, Selection(), with_feeds=True)
     began, folded, views = time.perf_counter(), 0.0, 0
     async for topic in comparer.topics():
         folded = folded or time.perf_counter() - began

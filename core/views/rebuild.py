@@ -52,17 +52,21 @@ class Fresh:
             state = evolve(self.state, record)
         except FOLD_ERRORS:
             return
-        late = state is self.state
-        entry = made.get(late) if made is not None else None
-        if entry is None:
-            entry = feed_entry(record, late=late)
-            if made is not None:
-                made[late] = entry
-        self.entries.append(entry)
+        if self.entries.maxlen:
+            self.entries.append(_entry(record, made, late=state is self.state))
         self.state = state
         self.pos += 1
         self.heard[record.source] = record.stream_id
         self.oldest.setdefault(record.source, record.stream_id)
+
+
+def _entry(record: Record, made: dict[bool, FeedEntry] | None, *, late: bool) -> FeedEntry:
+    entry = made.get(late) if made is not None else None
+    if entry is None:
+        entry = feed_entry(record, late=late)
+        if made is not None:
+            made[late] = entry
+    return entry
 
 
 class FeedEnds(NamedTuple):

@@ -54,19 +54,22 @@ class Comparison:
 
 
 class Comparer:
-    """Compares views of one deployment with its history, as many of them at a time as can be folded in memory."""
+    """Compares views of one deployment with its history, as many of them at a time as can be folded in memory.
 
-    def __init__(self, deployment: Deployment, selection: Selection) -> None:
+    ``with_feeds``: they are to be replaced, so their feeds are kept too.
+    """
+
+    def __init__(self, deployment: Deployment, selection: Selection, *, with_feeds: bool) -> None:
         settings = deployment.settings
         self._deployment = deployment
         self._redis = deployment.redis
         self._keys = deployment.keys
         self._ttl = settings.view_ttl
         self._selection = selection
-        self._feed_length = settings.stream_max_entries
+        self._feed_length = settings.stream_max_entries if with_feeds else 0
         self._folds = self._begin(lambda _: False)
         self.replacer = ViewReplacer(
-            deployment.redis, deployment.keys, feed_length=self._feed_length, ttl=settings.view_ttl
+            deployment.redis, deployment.keys, feed_length=settings.stream_max_entries, ttl=settings.view_ttl
         )
 
     async def topics(self) -> AsyncIterator[Topic]:

@@ -33,7 +33,7 @@ async def _rebuild(deployment: Deployment, chosen: Namespace) -> int:
 
 
 async def _rebuild_selected(deployment: Deployment, chosen: Namespace, still_alone: StillAlone | None) -> int:
-    comparer = Comparer(deployment, selection_of(chosen))
+    comparer = Comparer(deployment, selection_of(chosen), with_feeds=not chosen.dry_run)
     counts = Counter[Verdict]()
     progress = Progress("views looked at")
     async for topic in comparer.topics():

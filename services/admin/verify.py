@@ -34,7 +34,7 @@ async def _verify(deployment: Deployment, chosen: Namespace) -> int:
     """Compare every selected view with a fresh fold of the log, or with a sandbox; 1 when there is a difference."""
     if chosen.against is not None:
         return await _verify_against(deployment, chosen)
-    comparer = Comparer(deployment, selection_of(chosen))
+    comparer = Comparer(deployment, selection_of(chosen), with_feeds=False)
     counts = Counter[str]()
     progress = Progress("views looked at")
     async for topic in comparer.topics():

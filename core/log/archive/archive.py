@@ -3,7 +3,8 @@
 import asyncio
 import heapq
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from itertools import groupby
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
@@ -103,9 +104,10 @@ class Archive:
                     if after is not None and max(segment.last for segment in day) < after.stream_id:
                         continue
                     pages = self._parquet.read_all(await self._files(day), wanted, after=after)
-                    while (rows := await asyncio.to_thread(next, pages, None)) is not None:
-                        yield rows
-                        after, failed = rows[-1].place, 0
+                    async with aclosing(_read_ahead(pages)) as ahead:
+                        async for rows in ahead:
+                            yield rows
+                            after, failed = rows[-1].place, 0
             except SegmentFileError:
                 failed += 1
                 if failed == _TRIES:
@@ -239,6 +241,19 @@ class Archive:
             waiting = self._spool.place_of(segment)
             files.append(waiting if waiting.exists() else await self._store.file_of(segment))
         return files
+
+
+async def _read_ahead(pages: Iterator[list[Row]]) -> AsyncGenerator[list[Row]]:
+    """The pages, the next of which is read in a thread while one is looked at."""
+    ahead = asyncio.ensure_future(asyncio.to_thread(next, pages, None))
+    try:
+        while (rows := await ahead) is not None:
+            ahead = asyncio.ensure_future(asyncio.to_thread(next, pages, None))
+            yield rows
+    finally:
+        await asyncio.wait([ahead])  # a thread is not broken off; what it reads is dropped
+        if not ahead.cancelled():
+            ahead.exception()
 
 
 def overlapping(segments: Iterable[Segment]) -> list[list[Segment]]:
