@@ -17,11 +17,12 @@ from core.log.scan import keys_beginning
 from core.runtime.redis import ask_holder
 from core.views.rebuild import Difference, Fresh, Live, differences, why_unverifiable
 from core.views.replace import ViewReplacer
+from core.views.topic_folds import TopicFolds
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING
 from services.admin.command import Deployment, RefusedError
-from services.admin.folds import TopicFolds
 from services.admin.foreign import ForeignKeys
+from services.admin.progress import Progress
 from services.admin.selection import Selection
 
 MISFIT: Final = "one of its keys is of the wrong type: the next event of it has that made anew"
@@ -117,6 +118,7 @@ class Comparer:
             self._deployment.archive,
             wants,
             feed_length=self._feed_length,
+            progress=Progress("events read").step,
             streams=SOURCES if kind is None else HEARD_BY[kind],
             only=only,
         )

@@ -10,12 +10,12 @@ from core.log.layout import Layout, change_layout
 from core.log.scan import keys_beginning
 from core.views.rebuild import Fresh
 from core.views.replace import ViewReplacer
+from core.views.topic_folds import TopicFolds
 from pipai_contracts.ids import Topic
 from services.admin import place
 from services.admin.alone import alone
 from services.admin.command import RefusedError
 from services.admin.compare import Comparer
-from services.admin.folds import TopicFolds
 from tests.admin.conftest import Admin
 from tests.admin.test_verify_and_rebuild import plant
 from tests.core.telling import step

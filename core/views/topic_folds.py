@@ -25,7 +25,6 @@ from core.views.stored import FeedEntry
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, Record, StreamId
 from pipai_contracts.upcast import NewerVersionError
-from services.admin.progress import Progress
 
 _PAGE: Final = 200
 """Events of the log in memory at once, of all sources: of the largest that is 50 MB."""
@@ -50,6 +49,7 @@ class TopicFolds:
     ids are kept, until `fold` folds a view on. Without an archive the history is what the log still has.
 
     ``streams`` and ``only``: the source streams that may have the wanted topics' events, and what these have in common.
+    ``progress`` is told how many events were read.
     """
 
     def __init__(  # noqa: PLR0913 - one for each thing that bounds what is read
@@ -60,6 +60,7 @@ class TopicFolds:
         wanted: Callable[[Topic], bool],
         *,
         feed_length: int,
+        progress: Callable[[int], object] = lambda _: None,
         streams: Collection[str] = SOURCES,
         only: Wanted | None = None,
     ) -> None:
@@ -80,7 +81,7 @@ class TopicFolds:
         self._later: dict[Topic, list[tuple[StreamId, str]]] = {}
         self._moved: dict[str, int] = {}
         self._unread: set[Topic] = set()
-        self._progress = Progress("events read")
+        self._progress = progress
         self._checkpoints = Checkpoints(redis, keys)
         self._log = LogReader(redis, keys)
         self._history = History(self._log, keys, archive)
@@ -110,7 +111,7 @@ class TopicFolds:
                 if place != last:  # else it is in the archive and in the log
                     self._fold(source, found)
                 last = place
-            self._progress.step(len(page))
+            self._progress(len(page))
 
     async def read_up_to(self, reached: Mapping[str, StreamId]) -> None:
         """Note what comes later, at least up to these positions."""
