@@ -44,42 +44,61 @@ class BucketStore:
 
     async def take(self, file: Path, segment: Segment) -> None:
         """Upload a file, and remove it here."""
-        try:
-            await obstore.put_async(self._bucket, segment.path, file)
-            await asyncio.to_thread(file.unlink)
-        except (BaseError, OSError) as error:
-            raise StoreAwayError(f"{segment.path} cannot be uploaded: {error}") from error
+        await self.put(file, segment.path)
 
     async def file_of(self, segment: Segment) -> Path:
         """The segment's copy, made now unless it is there."""
-        target = self._copies / segment.path
+        return await self.fetch(segment.path)
+
+    async def delete(self, segments: Iterable[Segment]) -> None:
+        """Remove segments."""
+        await self.remove([segment.path for segment in segments])
+
+    async def names(self, folder: str) -> list[str]:
+        """The names of the objects below a folder."""
+        try:
+            return sorted([one["path"] async for batch in obstore.list(self._bucket, folder) for one in batch])
+        except (BaseError, OSError) as error:
+            raise StoreAwayError(f"{folder} cannot be listed: {error}") from error
+
+    async def put(self, file: Path, name: str) -> None:
+        """Upload a file, and remove it here."""
+        try:
+            await obstore.put_async(self._bucket, name, file)
+            await asyncio.to_thread(file.unlink)
+        except (BaseError, OSError) as error:
+            raise StoreAwayError(f"{name} cannot be uploaded: {error}") from error
+
+    async def fetch(self, name: str) -> Path:
+        """The copy of an object, made now unless it is there."""
+        target = self._copies / name
         async with self._turn:
             if await asyncio.to_thread(_use, target):
                 return target
             try:
-                await self._copy(segment, target)
+                await self._copy(name, target)
             except FileNotFoundError:  # brought together with others: who reads will notice, and ask anew
                 return target
             except (BaseError, OSError) as error:
-                raise StoreAwayError(f"{segment.path} cannot be read: {error}") from error
+                raise StoreAwayError(f"{name} cannot be read: {error}") from error
             await asyncio.to_thread(self._drop_oldest)
         return target
 
-    async def delete(self, segments: Iterable[Segment]) -> None:
-        """Remove segments."""
-        for segment in segments:
+    async def remove(self, names: Iterable[str]) -> None:
+        """Remove objects."""
+        for name in names:
             try:
-                await obstore.delete_async(self._bucket, segment.path)
+                await obstore.delete_async(self._bucket, name)
             except FileNotFoundError:
                 continue
             except (BaseError, OSError) as error:
-                raise StoreAwayError(f"{segment.path} cannot be deleted: {error}") from error
+                raise StoreAwayError(f"{name} cannot be deleted: {error}") from error
 
-    async def _copy(self, segment: Segment, target: Path) -> None:
+    async def _copy(self, name: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f"#{target.name}")
         try:
-            found = await obstore.get_async(self._bucket, segment.path)
+            found = await obstore.get_async(self._bucket, name)
             with unfinished.open("wb") as file:
                 async for piece in found.stream():
                     file.write(piece)

@@ -27,22 +27,45 @@ class FolderStore:
 
     async def take(self, file: Path, segment: Segment) -> None:
         """Move a file in."""
-        try:
-            await asyncio.to_thread(_move, file, self._folder / segment.path)
-        except OSError as error:
-            raise StoreAwayError(f"{segment.path} cannot be moved to {self._folder}: {error}") from error
+        await self.put(file, segment.path)
 
     async def file_of(self, segment: Segment) -> Path:
         """Where the segment is."""
-        return self._folder / segment.path
+        return await self.fetch(segment.path)
 
     async def delete(self, segments: Iterable[Segment]) -> None:
         """Remove segments."""
+        await self.remove([segment.path for segment in segments])
+
+    async def names(self, folder: str) -> list[str]:
+        """The names of the files below a folder."""
         try:
-            for segment in segments:
-                await asyncio.to_thread((self._folder / segment.path).unlink, missing_ok=True)
+            return await asyncio.to_thread(_names_below, self._folder, folder)
         except OSError as error:
-            raise StoreAwayError(f"segments cannot be deleted: {error}") from error
+            raise StoreAwayError(f"{self._folder} cannot be listed: {error}") from error
+
+    async def put(self, file: Path, name: str) -> None:
+        """Move a file in."""
+        try:
+            await asyncio.to_thread(_move, file, self._folder / name)
+        except OSError as error:
+            raise StoreAwayError(f"{name} cannot be moved to {self._folder}: {error}") from error
+
+    async def fetch(self, name: str) -> Path:
+        """Where it is."""
+        return self._folder / name
+
+    async def remove(self, names: Iterable[str]) -> None:
+        """Remove files."""
+        try:
+            for name in names:
+                await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)
+        except OSError as error:
+            raise StoreAwayError(f"files cannot be deleted: {error}") from error
+
+
+def _names_below(root: Path, folder: str) -> list[str]:
+    return sorted(str(file.relative_to(root)) for file in (root / folder).rglob("[!#]*") if file.is_file())
 
 
 def segments_below(folder: Path, part: str = "") -> dict[Segment, int]:

@@ -32,3 +32,19 @@ class SegmentStore(Protocol):
     async def delete(self, segments: Iterable[Segment]) -> None:
         """Remove segments; one that is not there is fine."""
         ...
+
+    async def names(self, folder: str) -> list[str]:
+        """The names of all other files below a folder of the archive, each from the archive's root on."""
+        ...
+
+    async def put(self, file: Path, name: str) -> None:
+        """Move a finished file of this machine in, under this name; one that has it is replaced."""
+        ...
+
+    async def fetch(self, name: str) -> Path:
+        """A file on this machine to read it from; it is not there when there is none of that name."""
+        ...
+
+    async def remove(self, names: Iterable[str]) -> None:
+        """Remove files; one that is not there is fine."""
+        ...
