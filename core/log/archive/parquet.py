@@ -97,7 +97,7 @@ class Parquet:
             SegmentFileError: the disk is full, or cannot be written.
         """
         asked = ", ".join(_column(name, kind) for name, kind in COLUMNS.items())
-        return self._copy(f"SELECT {asked}", columns_of(stretch), target)
+        return self.copy(f"SELECT {asked}", columns_of(stretch), _BY_TOPIC, target)
 
     def bring_together(self, parts: Sequence[Path], target: Path) -> None:
         """Write one segment with everything in these, what is in several once.
@@ -105,11 +105,16 @@ class Parquet:
         Raises:
             SegmentFileError: the disk is full, or one of them cannot be read.
         """
-        self._copy(_TOGETHER, [[str(part) for part in parts]], target)
+        self.copy(_TOGETHER, [[str(part) for part in parts]], _BY_TOPIC, target)
 
-    def _copy(self, question: str, values: Sequence[Any], target: Path) -> int:
+    def copy(self, question: str, values: Sequence[Any], order: str, target: Path) -> int:
+        """Write what a question finds, in this order, as a file that is whole and on the disk; returns its bytes.
+
+        Raises:
+            SegmentFileError: the disk is full, or cannot be written.
+        """
         unfinished = target.with_name(f"#{target.name}")
-        command = f"COPY ({question} ORDER BY {_BY_TOPIC}) TO '{_quoted(unfinished)}' {_OPTIONS}"
+        command = f"COPY ({question} ORDER BY {order}) TO '{_quoted(unfinished)}' {_OPTIONS}"
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with self._turn, self._working() as connection:
@@ -192,10 +197,19 @@ class Parquet:
     ) -> Iterator[list[Row]]:
         bound = "" if limit is None else f" LIMIT {limit}"
         question = f"{_SELECT} WHERE {where} ORDER BY {_IN_ORDER}{bound}"
+        for rows in self.ask(question, [[str(file) for file in files], *values]):
+            yield [row_read(row) for row in rows]
+
+    def ask(self, question: str, values: Sequence[Any]) -> Iterator[list[tuple[Any, ...]]]:
+        """What a question finds, a page at a time.
+
+        Raises:
+            SegmentFileError: a file cannot be read.
+        """
         with self._working() as connection:
-            connection.execute(question, [[str(file) for file in files], *values])
+            connection.execute(question, values)
             while rows := connection.fetchmany(_PAGE):
-                yield [row_read(row) for row in rows]
+                yield rows
 
     @contextmanager
     def _working(self) -> Generator[duckdb.DuckDBPyConnection]:

@@ -1,0 +1,135 @@
+"""Bases: what views were when the beginning of their history was given up. Opaque here: folds know what a state is."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from core.log.archive.durable import sync
+from core.log.archive.parquet import Parquet
+from core.log.archive.store import SegmentStore
+from pipai_contracts.ids import Topic
+from pipai_contracts.record import StreamId
+
+FOLDER: Final = "bases"
+_FORM: Final = re.compile(r"bases/until=(\d{1,15})/(\d{1,9})\.parquet", re.ASCII)
+_WHOLE: Final = re.compile(r"bases/until=(\d{1,15})/whole\.json", re.ASCII)
+_COLUMNS: Final = {
+    "tenant": "VARCHAR",
+    "topic": "VARCHAR",
+    "pos": "BIGINT",
+    "first": "VARCHAR",
+    "heard": "VARCHAR",
+    "partitions": "INTEGER",
+    "state": "VARCHAR",
+}
+_NAMES: Final = ", ".join(f'"{name}"' for name in _COLUMNS)
+
+
+class Base(NamedTuple):
+    """A view after ``pos`` events, the first of which was ``first``.
+
+    ``heard``: the newest event it has taken in of each source stream partition, of which there were ``partitions``.
+    ``state`` is as views store it.
+    """
+
+    topic: Topic
+    pos: int
+    first: StreamId
+    heard: Mapping[str, StreamId]
+    partitions: int
+    state: bytes
+
+
+class Bases:
+    """Sets of bases beside the segments of one archive, of which the newest complete one counts.
+
+    A set is complete when it says so: what a crash left is written again. Methods raise what store and `Parquet` do.
+    """
+
+    def __init__(self, store: SegmentStore, parquet: Parquet, folder: Path) -> None:
+        self._store = store
+        self._parquet = parquet
+        self._folder = folder
+
+    async def newest(self) -> int | None:
+        """Up to which millisecond (excluded) the newest complete set has everything; None: there is none."""
+        found = [_WHOLE.fullmatch(name) for name in await self._store.names(FOLDER)]
+        return max((int(one[1]) for one in found if one), default=None)
+
+    async def write(self, until: int, parts: AsyncIterable[Sequence[Base]]) -> None:
+        """Write a set; it counts once all of it is in the store."""
+        number = 0
+        async for part in parts:
+            file = self._folder / f"{number}.parquet"
+            await asyncio.to_thread(self._write, part, file)
+            await self._store.put(file, f"{FOLDER}/until={until}/{number}.parquet")
+            number += 1
+        file = self._folder / "whole.json"
+        await asyncio.to_thread(_write_json, file, {"until": until, "parts": number})
+        await self._store.put(file, f"{FOLDER}/until={until}/whole.json")
+
+    async def find(self, until: int, topic: Topic) -> Base | None:
+        """The topic's base in a set; None: it had no event by then, or ended before."""
+        where = "WHERE tenant = ? AND topic = ?"
+        async for page in self._read(until, where, [topic.tenant, topic.name]):
+            return page[0]
+        return None
+
+    async def read(self, until: int) -> AsyncGenerator[list[Base]]:
+        """All bases of a set."""
+        async for page in self._read(until, "", []):
+            yield page
+
+    async def drop_older(self, until: int) -> None:
+        """Remove the sets before this one, and what a crash left of them."""
+        names = await self._store.names(FOLDER)
+        found = [(name, _FORM.fullmatch(name) or _WHOLE.fullmatch(name)) for name in names]
+        await self._store.remove([name for name, one in found if one and int(one[1]) < until])
+
+    async def _read(self, until: int, where: str, values: list[Any]) -> AsyncGenerator[list[Base]]:
+        names = await self._store.names(f"{FOLDER}/until={until}")
+        files = [str(await self._store.fetch(name)) for name in names if _FORM.fullmatch(name)]
+        if not files:
+            return
+        question = f"SELECT {_NAMES} FROM read_parquet(?) {where}"  # noqa: S608 - of constants
+        pages = self._parquet.ask(question, [files, *values])
+        while (rows := await asyncio.to_thread(next, pages, None)) is not None:
+            yield [_base(row) for row in rows]
+
+    def _write(self, bases: Sequence[Base], file: Path) -> None:
+        asked = ", ".join(f'unnest(?::{kind}[]) AS "{name}"' for name, kind in _COLUMNS.items())
+        rows = [
+            (
+                base.topic.tenant,
+                base.topic.name,
+                base.pos,
+                str(base.first),
+                json.dumps({name: str(stream_id) for name, stream_id in base.heard.items()}),
+                base.partitions,
+                base.state.decode(),
+            )
+            for base in bases
+        ]
+        values = [list(column) for column in zip(*rows, strict=True)]
+        self._parquet.copy(f"SELECT {asked}", values, "tenant, topic", file)
+
+
+def _base(row: Sequence[Any]) -> Base:
+    tenant, topic, pos, first, heard, partitions, state = row
+    return Base(
+        Topic.parse(f"{tenant}:{topic}"),
+        pos,
+        StreamId.parse(first),
+        {name: StreamId.parse(stream_id) for name, stream_id in json.loads(heard).items()},
+        partitions,
+        state.encode(),
+    )
+
+
+def _write_json(file: Path, told: Mapping[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(told), encoding="utf-8")
+    sync(file)
