@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from core.log.archive.bases import Base
 from core.log.keys import HEARD_BY, Keys, Source, partition_of
 from core.views.changes import as_json, compare
-from core.views.folds import State, evolve, initial
+from core.views.folds import State, decode_state, evolve, initial
 from core.views.project import FOLD_ERRORS, feed_entry
 from core.views.stored import FeedEntry, Stored
 from pipai_contracts.ids import Topic
@@ -26,15 +27,16 @@ class Fresh:
 
     ``pos`` counts the events taken in, ``heard`` has the newest per source, ``oldest`` the oldest per source;
     ``entries`` are the last ``feed_length`` entries of the feed. ``lacks`` says which events known to
-    be the topic's could not be read, if any.
+    be the topic's could not be read, if any. ``base``: what it was when the beginning of its history was given up.
     """
 
-    def __init__(self, topic: Topic, feed_length: int) -> None:
+    def __init__(self, topic: Topic, feed_length: int, base: Base | None = None) -> None:
         self.topic = topic
-        self.state: State = initial(topic)
-        self.pos = 0
-        self.heard: dict[str, StreamId] = {}
-        self.oldest: dict[str, StreamId] = {}
+        self.base = base
+        self.state: State = initial(topic) if base is None else decode_state(topic.kind, base.state)
+        self.pos = 0 if base is None else base.pos
+        self.heard: dict[str, StreamId] = {} if base is None else dict(base.heard)
+        self.oldest: dict[str, StreamId] = {} if base is None else {"base": base.first}
         self.entries: deque[FeedEntry] = deque(maxlen=feed_length)
         self.lacks: str | None = None
 
@@ -46,8 +48,11 @@ class Fresh:
     def take(self, record: Record, made: dict[bool, FeedEntry] | None = None) -> None:
         """Fold one more event; one the fold cannot take is left out, as the projector parks it.
 
+        What the base has taken in is passed over.
         ``made``: the event's feed entries, late or not, as far as another view has made them.
         """
+        if self.base is not None and self.base.has(record):
+            return
         try:
             state = evolve(self.state, record)
         except FOLD_ERRORS:

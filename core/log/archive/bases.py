@@ -9,9 +9,11 @@ from typing import Any, Final, NamedTuple
 
 from core.log.archive.durable import sync
 from core.log.archive.parquet import Parquet
+from core.log.archive.segment import stream_of
 from core.log.archive.store import SegmentStore
+from core.log.keys import Keys, partition_of
 from pipai_contracts.ids import Topic
-from pipai_contracts.record import StreamId
+from pipai_contracts.record import BEGINNING, Record, StreamId
 
 FOLDER: Final = "bases"
 _FORM: Final = re.compile(r"bases/until=(\d{1,15})/(\d{1,9})\.parquet", re.ASCII)
@@ -21,6 +23,7 @@ _COLUMNS: Final = {
     "topic": "VARCHAR",
     "pos": "BIGINT",
     "first": "VARCHAR",
+    "until": "BIGINT",
     "heard": "VARCHAR",
     "partitions": "INTEGER",
     "state": "VARCHAR",
@@ -31,16 +34,27 @@ _NAMES: Final = ", ".join(f'"{name}"' for name in _COLUMNS)
 class Base(NamedTuple):
     """A view after ``pos`` events, the first of which was ``first``.
 
-    ``heard``: the newest event it has taken in of each source stream partition, of which there were ``partitions``.
-    ``state`` is as views store it.
+    It has taken in every event appended before ``until`` (milliseconds), and those up to ``heard`` of each source
+    stream partition, of which there were ``partitions`` then. ``state`` is as views store it.
     """
 
     topic: Topic
     pos: int
     first: StreamId
+    until: int
     heard: Mapping[str, StreamId]
     partitions: int
     state: bytes
+
+    def has(self, record: Record) -> bool:
+        """Whether the event has been taken in."""
+        if record.stream_id.milliseconds < self.until:
+            return True
+        if not self.heard:
+            return False
+        topic = record.envelope.topic
+        source = Keys(partitions=self.partitions).source(stream_of(record.source), partition_of(topic, self.partitions))
+        return record.stream_id <= self.heard.get(source.name, BEGINNING)
 
 
 class Bases:
@@ -107,6 +121,7 @@ class Bases:
                 base.topic.name,
                 base.pos,
                 str(base.first),
+                base.until,
                 json.dumps({name: str(stream_id) for name, stream_id in base.heard.items()}),
                 base.partitions,
                 base.state.decode(),
@@ -118,11 +133,12 @@ class Bases:
 
 
 def _base(row: Sequence[Any]) -> Base:
-    tenant, topic, pos, first, heard, partitions, state = row
+    tenant, topic, pos, first, until, heard, partitions, state = row
     return Base(
         Topic.parse(f"{tenant}:{topic}"),
         pos,
         StreamId.parse(first),
+        until,
         {name: StreamId.parse(stream_id) for name, stream_id in json.loads(heard).items()},
         partitions,
         state.encode(),
