@@ -108,7 +108,7 @@ class Bases:
         files = [str(await self._store.fetch(name)) for name in names if _FORM.fullmatch(name)]
         if not files:
             return
-        question = f"SELECT {_NAMES} FROM read_parquet(?) {where}"  # noqa: S608 - of constants
+        question = f"SELECT {_NAMES} FROM read_parquet(?, hive_partitioning = false) {where}"  # noqa: S608 - of constants
         pages = self._parquet.ask(question, [files, *values])
         while (rows := await asyncio.to_thread(next, pages, None)) is not None:
             yield [_base(row) for row in rows]
