@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from core.log.archive.archive import Archive
+from core.log.archive.archive import Archive, Whole
+from core.log.archive.bases import Base
 from core.log.archive.rows import Row, decode_row, entry_of, row_of
 from core.log.archive.segment import LAST
 from core.log.archive.wanted import Place, Wanted
@@ -37,7 +38,8 @@ class History:
         self._log = log
         self._keys = keys
         self._archive = archive
-        self._begins: dict[str, tuple[dict[str, StreamId], float]] = {}
+        self._begins: dict[str, tuple[dict[str, Whole], float]] = {}
+        self._until = (0, float("-inf"))
 
     @property
     def without_archive(self) -> "History":
@@ -125,13 +127,31 @@ class History:
         """
         archived: dict[str, StreamId] = {}
         if self._archive is not None:
+            until = await self._given_up(self._archive)
             moved = {source.name: await self._log.moved(source) for source in sources}
             for stream in {source.stream for source in sources}:
-                archived |= await self._archive_begins(self._archive, stream, moved)
+                begins = await self._archive_begins(self._archive, stream, moved)
+                archived |= {
+                    name: BEGINNING if whole.explained(until) else whole.since for name, whole in begins.items()
+                }
         logged = [await self._log.whole_since(source) for source in sources if source.name not in archived]
         return max([*archived.values(), *logged], default=BEGINNING)
 
-    async def _archive_begins(self, archive: Archive, stream: str, moved: Mapping[str, int]) -> dict[str, StreamId]:
+    async def base_of(self, topic: Topic) -> Base | None:
+        """What the topic's view was when the beginning of its history was given up; None: all of it is there."""
+        if self._archive is None or not (until := await self._given_up(self._archive)):
+            return None
+        return await self._archive.bases.find(until, topic)
+
+    async def _given_up(self, archive: Archive) -> int:
+        """Up to which millisecond events were given up; 0 where none were."""
+        until, asked = self._until
+        if asked < time.monotonic() - _REMEMBERED:
+            until = await archive.bases.newest() or 0
+            self._until = until, time.monotonic()
+        return until
+
+    async def _archive_begins(self, archive: Archive, stream: str, moved: Mapping[str, int]) -> dict[str, Whole]:
         """As `Archive.begins`, remembered once there is something: new segments come at the end."""
         names, asked = self._begins.get(stream, ({}, float("-inf")))
         if not names or asked < time.monotonic() - _REMEMBERED:

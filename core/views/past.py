@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from core.log.archive.archive import SlowSearchError
+from core.log.archive.bases import Base
 from core.log.history import History
 from core.log.keys import Keys, partition_of
-from core.views.folds import State, evolve, initial
+from core.views.folds import State, decode_state, evolve, initial
 from core.views.project import FOLD_ERRORS
 from core.views.rebuild import first_event, heard_sources
 from core.views.store import ViewStore
@@ -68,7 +69,7 @@ At = AtPosition | AtTime
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The view after ``pos`` events, ``record`` the newest of them; before the first there is none.
+    """The view after ``pos`` events, ``record`` the newest of them; none before the first that is still there.
 
     ``cursor`` goes on from here, where the live feed still has what comes next.
     """
@@ -153,14 +154,15 @@ class Past:
     async def _at(self, topic: Topic, at: At) -> Moment:
         live = await self._load(topic)
         cut = await self._cut(topic, live, at)
-        moment, patience = Moment(0, initial(topic)), Patience()
-        async for record in self._since_begin(topic, live, cut.until):
+        base, patience = await self._base_for(topic, at), Patience()
+        moment = _begin(topic, base)
+        async for record in self._since_begin(topic, live, base, cut.until):
             patience.check()
             if moment.pos == cut.count:
                 break
             if cut.has(record, moment.pos):
                 moment = _after(moment, record)
-        if moment.record is None:
+        if not moment.pos:
             raise NothingYetError(f"{topic.name} had no event by then")
         if isinstance(at, AtPosition) and moment.pos < at.pos:
             raise NotReachedError(f"{topic.name} has {moment.pos} events")
@@ -180,10 +182,10 @@ class Past:
     async def _between(self, topic: Topic, since: At, upto: At) -> tuple[Moment, list[Moment]]:
         live = await self._load(topic)
         first, last = await self._cut(topic, live, since), await self._cut(topic, live, upto)
-        begin = Moment(0, initial(topic))
+        base, patience = await self._base_for(topic, since), Patience()
+        begin = _begin(topic, base)
         later: list[Record] = []
-        patience = Patience()
-        async for record in self._since_begin(topic, live, last.until):
+        async for record in self._since_begin(topic, live, base, last.until):
             patience.check()
             count = begin.pos + len(later)
             is_later = last.has(record, count)
@@ -203,19 +205,33 @@ class Past:
             steps.append(_after(steps[-1], record))
         return begin, steps[1:]
 
-    async def events(self, topic: Topic, until: int | None = None) -> AsyncGenerator[Moment]:
-        """The view after each of the topic's events, one by one, in the order of the log.
+    async def events(self, topic: Topic, until: int | None = None) -> AsyncGenerator[tuple[Moment, Moment]]:
+        """The view before and after each of the topic's events that are there, in the order of the log.
 
         Those appended before ``until`` (milliseconds).
 
         Raises:
-            BeginningGoneError: the first of them are gone.
+            BeginningGoneError: the first of them are gone, and nobody knows what the view was then.
         """
-        moment = Moment(0, initial(topic))
-        async for record in self._since_begin(topic, await self._load(topic), until):
+        base = await self._history.base_of(topic)
+        moment = _begin(topic, base)
+        async for record in self._since_begin(topic, await self._load(topic), base, until):
             before, moment = moment, _after(moment, record)
             if moment is not before:
-                yield moment
+                yield before, moment
+
+    async def _base_for(self, topic: Topic, at: At) -> Base | None:
+        """What the view was when the beginning of its history was given up.
+
+        Raises:
+            BeginningGoneError: the moment is before that.
+        """
+        base = await self._history.base_of(topic)
+        if base is not None:
+            newest = max([base.until - 1, *(one.milliseconds for one in base.heard.values())])
+            if at.pos < base.pos if isinstance(at, AtPosition) else at.milliseconds < newest:
+                raise BeginningGoneError(f"the history of {topic.name} was given up before its event {base.pos + 1}")
+        return base
 
     async def _load(self, topic: Topic) -> Stored | None:
         """The live view; None when there is none, or none that can be read."""
@@ -234,7 +250,9 @@ class Past:
         beyond = {(item.event, item.stream_id) for item in later}
         return _Cut(heard=live.heard, later=beyond, cursor=Cursor(epoch_of(generation, live.first), at.pos))
 
-    async def _since_begin(self, topic: Topic, live: Stored | None, until: int | None) -> AsyncGenerator[Record]:
+    async def _since_begin(
+        self, topic: Topic, live: Stored | None, base: Base | None, until: int | None
+    ) -> AsyncGenerator[Record]:
         """The events of the topic.
 
         Raises:
@@ -242,13 +260,14 @@ class Past:
         """
         first = BEGINNING if live is None else first_event(live.first)
         gone = BeginningGoneError(f"the events with which {topic.name} began are not in the history any more")
-        begun = False
+        begun = base is not None
         async for page in self._history.read_topic(topic, until=until):
             if not begun and not await self._is_beginning(topic, page[0].stream_id, first):
                 raise gone
             begun = True
             for record in page:
-                yield record
+                if base is None or not base.has(record):
+                    yield record
         if not begun and first > BEGINNING and (until is None or first.milliseconds < until):
             raise gone
 
@@ -258,6 +277,10 @@ class Past:
         if since > BEGINNING:
             return oldest == first >= since
         return first == BEGINNING or oldest <= first
+
+
+def _begin(topic: Topic, base: Base | None) -> Moment:
+    return Moment(0, initial(topic)) if base is None else Moment(base.pos, decode_state(topic.kind, base.state))
 
 
 def _check_reached(since: At, upto: At, first: int, last: int) -> None:

@@ -80,6 +80,7 @@ class TopicFolds:
         self._folds: dict[Topic, Fresh] = {}
         self._later: dict[Topic, list[tuple[StreamId, str]]] = {}
         self._moved: dict[str, int] = {}
+        self._until = 0
         self._unread: set[Topic] = set()
         self._progress = progress
         self._checkpoints = Checkpoints(redis, keys)
@@ -102,6 +103,7 @@ class TopicFolds:
         checkpoints = await self._load_checkpoints()
         readers: list[AsyncIterator[list[_Placed]]] = []
         if self._archive is not None:
+            await self._begin_at_bases(self._archive)
             bounds = await self._begin_behind(self._archive, checkpoints)
             readers += [self._archived(self._archive, stream, bounds) for stream in self._streams]
         readers += [self._logged(source, checkpoints[name]) for name, source in self._sources.items()]
@@ -112,6 +114,22 @@ class TopicFolds:
                     self._fold(source, found)
                 last = place
             self._progress(len(page))
+
+    async def read_given_up(self, archive: Archive, until: int) -> Mapping[Topic, Fresh]:
+        """Fold what the archive has of the days before ``until`` (milliseconds), on top of bases; returns the views.
+
+        Raises:
+            StoreAwayError, SegmentFileError: the archive did not answer.
+        """
+        await self._begin_at_bases(archive)
+        for stream in self._streams:
+            async for rows in archive.read_stream(stream, until=until):
+                for row in rows:
+                    source = self._concerns(row.stream, row.tenant, row.topic, row.user_id)
+                    if source is not None and not row.parked:
+                        self._fold(source, row)
+                self._progress(len(rows))
+        return self._folds
 
     async def read_up_to(self, reached: Mapping[str, StreamId]) -> None:
         """Note what comes later, at least up to these positions."""
@@ -184,6 +202,14 @@ class TopicFolds:
         """How far each source is in all views."""
         return {name: await self._checkpoints.load(source) for name, source in self._sources.items()}
 
+    async def _begin_at_bases(self, archive: Archive) -> None:
+        """Have views whose beginning was given up begin with what they were then."""
+        self._until = await archive.bases.newest() or 0
+        async for page in archive.bases.read(self._until):
+            for base in page:
+                if self._wanted(base.topic):
+                    self._folds[base.topic] = Fresh(base.topic, self._feed_length, base)
+
     async def _begin_behind(self, archive: Archive, checkpoints: Mapping[str, Checkpoint]) -> dict[str, StreamId]:
         """Have the log read from where the archive ends by now; returns up to where each source is to be folded.
 
@@ -192,16 +218,17 @@ class TopicFolds:
         bounds = {name: checkpoint.stream_id for name, checkpoint in checkpoints.items()}
         moved = await ArchiveCheckpoints(self._redis).moved(list(self._sources.values()))
         self._moved = {source.name: offset for source, offset in moved.items()}
-        for name, (since, upto) in (await archive.whole_since(self._moved)).items():
+        for name, whole in (await archive.whole_since(self._moved)).items():
             if name in self._sources:
-                self._scanned[name] = upto
+                self._scanned[name] = whole.upto
                 concerned = [self._sources[name]]
             else:  # any partition may have the topics now that one had which there is no more
                 concerned = [source for source in self._sources.values() if source.stream == stream_of(name)]
             for source in concerned:
-                bounds[source.name] = max(upto.stream_id, bounds[source.name])
-                if since > BEGINNING:
-                    self._whole_since[source.name] = max(since, self._whole_since.get(source.name, BEGINNING))
+                bounds[source.name] = max(whole.upto.stream_id, bounds[source.name])
+                if not whole.explained(self._until):
+                    known = self._whole_since.get(source.name, BEGINNING)
+                    self._whole_since[source.name] = max(whole.since, known)
         return bounds
 
     async def _archived(

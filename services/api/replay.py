@@ -22,7 +22,7 @@ from core.runtime.clock import now
 from core.runtime.http import PathId
 from core.runtime.logs import get_logger
 from core.runtime.problems import ProblemError
-from core.views.folds import State, initial, render
+from core.views.folds import render
 from core.views.past import At, AtPosition, Moment, Past, PastError, Patience
 from pipai_contracts.cursor import START, Cursor
 from pipai_contracts.frames import (
@@ -58,6 +58,8 @@ _SOON: Final = {"Retry-After": "1"}
 
 log = get_logger()
 
+_Moments = AsyncGenerator[tuple[Moment, Moment]]
+
 Speed = Annotated[Literal["1", "4", "60", "max"], Query(description="How many times as fast as it was.")]
 _WHERE: Final = "an RFC 3339 time, or a position in the order of the log"
 Since = Annotated[str | None, Query(alias="from", description=f"The first event: {_WHERE}.")]
@@ -77,13 +79,12 @@ class AskedOfReplay:
 
 @dataclass(slots=True)
 class _Begun:
-    """A replay up to its first event, which is ``next``; ``state`` is the view before it."""
+    """A replay up to its first event, which is ``next``, and how the topic was ``before`` it."""
 
     epoch: str
-    place: int
-    state: State
+    before: Moment
     next: Moment | None
-    moments: AsyncGenerator[Moment]
+    moments: _Moments
 
 
 class Replays:
@@ -128,33 +129,33 @@ class Replays:
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
         return _ReplayResponse(self._body(asked, begun), self._audience.shutdown, lambda: self._close(moments))
 
-    async def _close(self, moments: AsyncGenerator[Moment]) -> None:
+    async def _close(self, moments: _Moments) -> None:
         """Make room for another."""
         self._open -= 1
         await moments.aclose()
 
-    async def _begin(self, asked: AskedOfReplay, moments: AsyncGenerator[Moment]) -> _Begun:
+    async def _begin(self, asked: AskedOfReplay, moments: _Moments) -> _Begun:
         """Fold up to where the replay begins.
 
         Raises:
             ProblemError: nobody published to the topic (404), or the cursor is not of this replay (400).
             SlowSearchError: that is too far.
         """
-        state, epoch, place = initial(asked.topic), "", 0
+        epoch, last = "", None
         patience = Patience()
-        async for moment in moments:
+        async for before, moment in moments:
             patience.check()
             epoch = epoch or _epoch_of(asked.topic, moment)
             if asked.cursor is not None and asked.cursor.pos and asked.cursor.epoch != epoch:
                 detail = "the cursor is not of a replay of this topic; leave it out to begin at the first event"
                 raise ProblemError(400, "invalid-cursor", "Not a cursor of this replay", detail)
             if not _is_before(moment, asked):
-                return _Begun(epoch, place, state, None if _is_behind(moment, asked) else moment, moments)
-            state, place = moment.state, moment.pos
-        if not epoch:
+                return _Begun(epoch, before, None if _is_behind(moment, asked) else moment, moments)
+            last = moment
+        if last is None:
             detail = f"{asked.topic.name} had no event in that time"
             raise ProblemError(404, "no-such-moment", "There is nothing to be shown", detail)
-        return _Begun(epoch, place, state, None, moments)
+        return _Begun(epoch, last, None, moments)
 
     async def _body(self, asked: AskedOfReplay, begun: _Begun) -> AsyncGenerator[bytes]:
         try:
@@ -170,16 +171,16 @@ class Replays:
         loop = asyncio.get_running_loop()
         ends = loop.time() + self._settings.stream_lifetime
         yield self._connected(asked, begun)
-        moment, state, before = begun.next, begun.state, begun.next
+        before, moment, shown = begun.before, begun.next, begun.next
         while moment is not None and not _is_behind(moment, asked):
-            async for beat in self._pause(_gap(before, moment, asked.speed), ends):
+            async for beat in self._pause(_gap(shown, moment, asked.speed), ends):
                 yield beat
             if self._ending.is_set() or loop.time() >= ends:
                 yield self._disconnected("draining" if self._ending.is_set() else "lifetime", reconnect=True)
                 return
-            yield _frame(moment, begun.epoch, late=moment.state is state)
-            state, before = moment.state, moment
-            moment = await anext(begun.moments, None)
+            yield _frame(moment, begun.epoch, late=moment.state is before.state)
+            shown = moment
+            before, moment = await anext(begun.moments, (moment, None))
         yield self._disconnected("ended", reconnect=False)
 
     async def _pause(self, seconds: float, ends: float) -> AsyncGenerator[bytes]:
@@ -193,7 +194,7 @@ class Replays:
                 yield _HEARTBEAT
 
     def _connected(self, asked: AskedOfReplay, begun: _Begun) -> bytes:
-        cursor = str(Cursor(begun.epoch, begun.place) if begun.place else START)
+        cursor = str(Cursor(begun.epoch, begun.before.pos) if begun.before.pos else START)
         resumed = asked.cursor is not None
         connected = Connected(
             timestamp=now(),
@@ -202,7 +203,7 @@ class Replays:
             cursor=cursor,
             resumed=resumed,
             replay=True,
-            view=None if resumed or not begun.place else render(begun.state),
+            view=None if resumed or not begun.before.pos else render(begun.before.state),
             heartbeat=self._settings.heartbeat_interval,
             retry=self._settings.reconnect_interval,
             attempts=self._settings.max_reconnect_attempts,

@@ -19,6 +19,7 @@ FAILURES: Final = Counter(
 COMPACTED: Final = Counter(
     "pipai_archive_compacted_segments_total", "Segments that were brought together with others in larger ones."
 )
+GIVEN_UP: Final = Counter("pipai_archive_given_up_segments_total", "Segments deleted because of ARCHIVE_RETENTION.")
 LOST: Final = Counter(
     "pipai_archive_lost_events_total", "Events that were gone from the log before they were archived.", ["source"]
 )

@@ -20,6 +20,13 @@ class ArchiverSettings(ArchiveSettings):
             ge=1024 * 1024,
         ),
     ] = 1024 * 1024 * 1024
+    archive_retention: Annotated[
+        int,
+        Field(
+            description="Days after which archived events are deleted, a day (UTC) at a time; 0 keeps them for ever.",
+            ge=0,
+        ),
+    ] = 0
     archive_seconds: Annotated[
         float, Field(description="Seconds after which events are archived though they are few.", ge=0.1, le=3600)
     ] = 30

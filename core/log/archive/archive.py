@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
+from core.log.archive.bases import Bases
 from core.log.archive.parquet import Parquet, SegmentFileError
 from core.log.archive.rows import Row
 from core.log.archive.segment import Segment, day_of, stream_of
@@ -41,10 +42,18 @@ class SlowSearchError(Exception):
 
 
 class Whole(NamedTuple):
-    """A stretch of a source without a hole: from ``since`` on (`BEGINNING`: from its first event on) up to ``upto``."""
+    """A stretch of a source without a hole: from ``since`` on (`BEGINNING`: from its first event on) up to ``upto``.
+
+    ``oldest``: where the segments begin.
+    """
 
     since: StreamId
     upto: Checkpoint
+    oldest: StreamId
+
+    def explained(self, until: int) -> bool:
+        """Whether nothing is missing but what was given up, which is everything before ``until`` (milliseconds)."""
+        return self.since == BEGINNING or self.since == self.oldest >= StreamId(until, 0)
 
 
 class Archive:
@@ -62,6 +71,7 @@ class Archive:
         self._spooled = spooled
         self._parquet = parquet
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self.bases = Bases(store, parquet, spool.folder / "bases")
 
     def close(self) -> None:
         """Give back what it holds."""
@@ -87,10 +97,12 @@ class Archive:
             else:
                 return
 
-    async def read_stream(self, stream: str, wanted: Wanted | None = None) -> AsyncGenerator[list[Row]]:
+    async def read_stream(
+        self, stream: str, wanted: Wanted | None = None, *, until: int | None = None
+    ) -> AsyncGenerator[list[Row]]:
         """All entries of a source stream, whatever partitions it had, or the wanted of them, in the order of places.
 
-        A day at a time is sorted, on the disk where it is large.
+        A day at a time is sorted, on the disk where it is large. ``until``: only days before this one (milliseconds).
         """
         after: Place | None = None
         failed = 0
@@ -103,6 +115,8 @@ class Archive:
                 for day in [list(of_day) for _, of_day in by_day]:
                     if after is not None and max(segment.last for segment in day) < after.stream_id:
                         continue
+                    if until is not None and day[0].first.milliseconds >= until:
+                        return
                     pages = self._parquet.read_all(await self._files(day), wanted, after=after)
                     async with aclosing(_read_ahead(pages)) as ahead:
                         async for rows in ahead:
@@ -124,31 +138,38 @@ class Archive:
         async def look(segments: list[Segment]) -> dict[str, Whole]:
             found: dict[str, Whole] = {}
             for source, of_source in groupby(sorted(segments), key=lambda segment: segment.source):
-                found[source] = Whole(BEGINNING, NOTHING)
-                for _, of_day in groupby(of_source, key=lambda segment: day_of(segment.first)):
-                    files, (since, upto) = await self._files(list(of_day)), found[source]
-                    day = self._parquet.holes, files, upto.offset, moved.get(source, 0)
-                    later, end = await asyncio.to_thread(*day)
-                    found[source] = Whole(max(since, later), max(upto, end, key=lambda reached: reached.stream_id))
+                ordered = list(of_source)
+                whole = Whole(BEGINNING, NOTHING, ordered[0].first)
+                for _, of_day in groupby(ordered, key=lambda segment: day_of(segment.first)):
+                    day = await self._files(list(of_day)), whole.upto.offset, moved.get(source, 0)
+                    since, end = await asyncio.to_thread(self._parquet.holes, *day)
+                    upto = max(whole.upto, end, key=lambda reached: reached.stream_id)
+                    whole = whole._replace(since=max(whole.since, since), upto=upto)
+                found[source] = whole
             return found
 
         return await self._tried(SOURCES, look)
 
-    async def begins(self, stream: str, moved: Mapping[str, int]) -> dict[str, StreamId]:
-        """Per source of the stream with segments from where on the oldest of these has every entry.
+    async def begins(self, stream: str, moved: Mapping[str, int]) -> dict[str, Whole]:
+        """Per source of the stream with segments the oldest of these. ``moved``: as in `whole_since`."""
 
-        `BEGINNING`: from the source's first event on. ``moved``: as in `whole_since`.
-        """
-
-        async def look(segments: list[Segment]) -> dict[str, StreamId]:
-            found: dict[str, StreamId] = {}
+        async def look(segments: list[Segment]) -> dict[str, Whole]:
+            found: dict[str, Whole] = {}
             for source, of_source in groupby(sorted(segments), key=lambda segment: segment.source):
-                files = await self._files([next(iter(of_source))])
-                since, _ = await asyncio.to_thread(self._parquet.holes, files, 0, moved.get(source, 0))
-                found[source] = since
+                oldest = next(iter(of_source))
+                files = await self._files([oldest])
+                begin = await asyncio.to_thread(self._parquet.holes, files, 0, moved.get(source, 0))
+                found[source] = Whole(*begin, oldest.first)
             return found
 
         return await self._tried([stream], look)
+
+    async def topics_since(self, moment: int) -> AsyncGenerator[list[tuple[str, str, str | None]]]:
+        """Tenant, topic and owner of what has events appended from a day's begin on (milliseconds); some repeatedly."""
+        segments = [one for one in await self._segments(SOURCES) if one.first.milliseconds >= moment]
+        for _, of_day in groupby(sorted(segments, key=_first), key=lambda segment: day_of(segment.first)):
+            files = await self._files(list(of_day))
+            yield await asyncio.to_thread(self._parquet.topics, files)
 
     async def size_up(self) -> tuple[int, int]:
         """About how many entries there are, and how many topics and users these are of at most, a day at a time."""

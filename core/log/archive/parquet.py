@@ -182,6 +182,15 @@ class Parquet:
         since = BEGINNING if row[0] is None else StreamId(*row[0])
         return since, Checkpoint(row[1], StreamId(*row[2]))
 
+    def topics(self, files: Sequence[Path]) -> list[tuple[str, str, str | None]]:
+        """Tenant, topic and owner of the entries in these segments, each once.
+
+        Raises:
+            SegmentFileError: one of them cannot be read.
+        """
+        question = "SELECT DISTINCT tenant, topic, user_id FROM read_parquet(?) WHERE tenant IS NOT NULL"
+        return [row for page in self.ask(question, [[str(file) for file in files]]) for row in page]
+
     def size_up(self, files: Sequence[Path]) -> tuple[int, int]:
         """About how many entries these segments have, and how many topics and users these are of.
 
