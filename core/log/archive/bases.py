@@ -77,6 +77,8 @@ class Bases:
         """Write a set; it counts once all of it is in the store."""
         number = 0
         async for part in parts:
+            if not part:
+                continue
             file = self._folder / f"{number}.parquet"
             await asyncio.to_thread(self._write, part, file)
             await self._store.put(file, f"{FOLDER}/until={until}/{number}.parquet")
