@@ -10,6 +10,7 @@ from core.log.archive.archive import Archive, Whole
 from core.log.archive.bases import Base
 from core.log.archive.rows import Row, decode_row, entry_of, row_of
 from core.log.archive.segment import LAST
+from core.log.archive.store import StoreAwayError
 from core.log.archive.wanted import Place, Wanted
 from core.log.errors import UndecodableEntryError
 from core.log.keys import Keys, Source, partition_of
@@ -95,10 +96,14 @@ class History:
         Raises:
             SlowSearchError: a page takes too long.
             NewerVersionError: one was written by a newer build.
+            StoreAwayError: some of them were given up while they were read.
         """
         after: Place | None = None
         wanted = replace(Wanted.of(topic), until=until)
+        begin = await self._given_up()
         while rows := await self.find(wanted, after=after, limit=_PAGE):
+            if begin < await self._given_up() > (0 if after is None else after.stream_id.milliseconds):
+                raise StoreAwayError("the beginning of the archive was given up meanwhile: ask again")
             records = [record for row in rows if (record := self._record_of(row, skip_newer=skip_newer)) is not None]
             if records:
                 yield records
@@ -126,28 +131,28 @@ class History:
         Holes behind the beginning are not looked for.
         """
         archived: dict[str, StreamId] = {}
+        until = await self._given_up()
         if self._archive is not None:
-            until = await self._given_up(self._archive)
             moved = {source.name: await self._log.moved(source) for source in sources}
             for stream in {source.stream for source in sources}:
                 begins = await self._archive_begins(self._archive, stream, moved)
                 archived |= {
                     name: BEGINNING if whole.explained(until) else whole.since for name, whole in begins.items()
                 }
-        logged = [await self._log.whole_since(source) for source in sources if source.name not in archived]
+        logged = [await self._log.whole_since(source, until=until) for source in sources if source.name not in archived]
         return max([*archived.values(), *logged], default=BEGINNING)
 
     async def base_of(self, topic: Topic) -> Base | None:
         """What the topic's view was when the beginning of its history was given up; None: all of it is there."""
-        if self._archive is None or not (until := await self._given_up(self._archive)):
+        if self._archive is None or not (until := await self._given_up()):
             return None
         return await self._archive.bases.find(until, topic)
 
-    async def _given_up(self, archive: Archive) -> int:
-        """Up to which millisecond events were given up; 0 where none were."""
+    async def _given_up(self) -> int:
+        """Up to which millisecond events were given up, or are about to be; 0 where none were."""
         until, asked = self._until
-        if asked < time.monotonic() - _REMEMBERED:
-            until = await archive.bases.newest() or 0
+        if self._archive is not None and asked < time.monotonic() - _REMEMBERED:
+            until = await self._archive.bases.newest() or 0
             self._until = until, time.monotonic()
         return until
 

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, cast
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from core.log.checkpoint import Checkpoint
 from core.log.dead import DeadLetters
 from core.log.entry import Entry
 from core.log.keys import Keys, Source
@@ -90,14 +91,19 @@ class LogReader:
             raise
         return StreamId.parse(about["last-generated-id"])
 
-    async def whole_since(self, source: Source) -> StreamId:
-        """From where on the log has every event of the source; `BEGINNING`: from its first event on."""
+    async def whole_since(self, source: Source, *, until: int = 0) -> StreamId:
+        """From where on the log has every event of the source; `BEGINNING`: from its first event on.
+
+        ``until``: what was archived and is older than that (milliseconds) is not missed: it was given up.
+        """
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.xrange(source.key, count=1)
             pipe.get(source.offset)
             pipe.get(source.moved)
-            rows, newest, moved = cast("tuple[list[Any], bytes | None, bytes | None]", await pipe.execute())
-        known = int(moved or 0)
+            pipe.get(source.archived)
+            rows, newest, moved, checkpoint = cast("tuple[list[Any], *tuple[bytes | None, ...]]", await pipe.execute())
+        archived = Checkpoint.parse(checkpoint)
+        known = max(int(moved or 0), archived.offset if archived.stream_id.milliseconds < until else 0)
         for entry in entries_of(rows):
             return entry.stream_id if entry.offset > known + 1 else BEGINNING
         return (await self.newest(source)).next if int(newest or 0) > known else BEGINNING

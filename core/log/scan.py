@@ -5,6 +5,9 @@ from typing import Final, cast
 
 from redis.asyncio import Redis
 
+from core.log.keys import Keys
+from pipai_contracts.ids import Topic
+
 _COUNT: Final = 500
 
 
@@ -25,3 +28,18 @@ async def keys_beginning(
                 foreign(key)
             continue
         yield name
+
+
+async def viewed_topics(
+    redis: Redis, keys: Keys, *, foreign: Callable[[bytes], None] = lambda _: None
+) -> AsyncIterator[Topic]:
+    """The topics that have a view; while views come and go, one may be named twice or not at all.
+
+    A key that names none is told to ``foreign``.
+    """
+    async for key in keys_beginning(redis, keys.views, foreign=foreign):
+        topic = keys.topic_of(key)
+        if topic is None:
+            foreign(key.encode())
+        else:
+            yield topic

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from pydantic_core import from_json, to_json
+
 from core.log.archive.bases import Base
 from core.log.keys import HEARD_BY, Keys, Source, partition_of
 from core.views.changes import as_json, compare
@@ -30,15 +32,36 @@ class Fresh:
     be the topic's could not be read, if any. ``base``: what it was when the beginning of its history was given up.
     """
 
-    def __init__(self, topic: Topic, feed_length: int, base: Base | None = None) -> None:
+    def __init__(self, topic: Topic, feed_length: int) -> None:
         self.topic = topic
-        self.base = base
-        self.state: State = initial(topic) if base is None else decode_state(topic.kind, base.state)
-        self.pos = 0 if base is None else base.pos
-        self.heard: dict[str, StreamId] = {} if base is None else dict(base.heard)
-        self.oldest: dict[str, StreamId] = {} if base is None else {"base": base.first}
+        self.base: Base | None = None
+        self.state: State = initial(topic)
+        self.pos = 0
+        self.heard: dict[str, StreamId] = {}
+        self.oldest: dict[str, StreamId] = {}
         self.entries: deque[FeedEntry] = deque(maxlen=feed_length)
         self.lacks: str | None = None
+
+    @classmethod
+    def on(cls, base: Base, feed_length: int, partitions: int) -> "Fresh":
+        """The view to be folded on from a base, in a deployment of so many partitions."""
+        fresh = cls(base.topic, feed_length)
+        fresh.base = base
+        fresh.state = decode_state(base.topic.kind, base.state)
+        fresh.pos = base.pos
+        fresh.oldest = {"base": base.first}
+        if partitions == base.partitions:  # else the sources have other events under the same names
+            fresh.heard = dict(base.heard)
+        if base.latest:
+            event, data, stream_id = from_json(base.latest)
+            fresh.entries.append(FeedEntry(event, data.encode(), stream_id))
+        return fresh
+
+    @property
+    def newest(self) -> StreamId:
+        """Stream id of the newest event; `BEGINNING` before there is one."""
+        known = self.base.heard.values() if self.base is not None else ()
+        return max([*self.heard.values(), *known], default=BEGINNING)
 
     @property
     def first(self) -> StreamId:
@@ -121,6 +144,11 @@ class LogState:
 
     whole_since: StreamId = BEGINNING
     newest: StreamId = BEGINNING
+
+
+def encode_latest(entry: FeedEntry | None) -> bytes:
+    """The last entry of a feed as a base keeps it; empty where there is none."""
+    return b"" if entry is None else to_json([entry.event, entry.data.decode(), entry.stream_id])
 
 
 def first_event(first: str) -> StreamId:

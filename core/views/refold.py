@@ -68,7 +68,9 @@ class Refolder:
         raise MovingViewError(topic.path)
 
     async def _fold(self, topic: Topic, history: History, reached: Mapping[str, StreamId]) -> Fresh:
-        fresh = Fresh(topic, self._feed_length, await history.base_of(topic))
+        base = await history.base_of(topic)
+        length = self._feed_length
+        fresh = Fresh(topic, length) if base is None else Fresh.on(base, length, self._keys.partitions)
         async for page in history.read_topic(topic, skip_newer=True):
             for record in page:
                 if record.stream_id <= reached.get(record.source, BEGINNING):

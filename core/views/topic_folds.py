@@ -11,6 +11,7 @@ from core.log.archive.archive import Archive
 from core.log.archive.checkpoints import ArchiveCheckpoints
 from core.log.archive.rows import Row, decode_row, entry_of
 from core.log.archive.segment import stream_of
+from core.log.archive.store import StoreAwayError
 from core.log.archive.wanted import Place, Wanted
 from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.entry import Entry, decode
@@ -114,6 +115,8 @@ class TopicFolds:
                     self._fold(source, found)
                 last = place
             self._progress(len(page))
+        if self._archive is not None and (await self._archive.bases.newest() or 0) != self._until:
+            raise StoreAwayError("the beginning of the archive was given up meanwhile: begin anew")
 
     async def read_given_up(self, archive: Archive, until: int) -> Mapping[Topic, Fresh]:
         """Fold what the archive has of the days before ``until`` (milliseconds), on top of bases; returns the views.
@@ -208,7 +211,7 @@ class TopicFolds:
         async for page in archive.bases.read(self._until):
             for base in page:
                 if self._wanted(base.topic):
-                    self._folds[base.topic] = Fresh(base.topic, self._feed_length, base)
+                    self._folds[base.topic] = Fresh.on(base, self._feed_length, self._keys.partitions)
 
     async def _begin_behind(self, archive: Archive, checkpoints: Mapping[str, Checkpoint]) -> dict[str, StreamId]:
         """Have the log read from where the archive ends by now; returns up to where each source is to be folded.
@@ -216,8 +219,12 @@ class TopicFolds:
         What is archived and trimmed meanwhile is read where the log has a hole.
         """
         bounds = {name: checkpoint.stream_id for name, checkpoint in checkpoints.items()}
-        moved = await ArchiveCheckpoints(self._redis).moved(list(self._sources.values()))
+        archived = ArchiveCheckpoints(self._redis)
+        moved = await archived.moved(list(self._sources.values()))
         self._moved = {source.name: offset for source, offset in moved.items()}
+        for source, checkpoint in (await archived.load(list(self._sources.values()))).items():
+            if checkpoint is not None and checkpoint.stream_id.milliseconds < self._until:
+                self._scanned[source.name] = checkpoint  # all that was archived of it was given up
         for name, whole in (await archive.whole_since(self._moved)).items():
             if name in self._sources:
                 self._scanned[name] = whole.upto

@@ -9,13 +9,13 @@ from core.log.errors import UndecodableEntryError
 from core.log.history import History
 from core.log.keys import Keys, partition_of
 from core.log.replay import topics_named
+from core.log.scan import viewed_topics
 from core.views.rebuild import Difference, Fresh, differences_of_states
 from core.views.store import ViewStore
 from core.views.stored import Stored
 from pipai_contracts.ids import Topic
 from pipai_contracts.upcast import NewerVersionError
 from services.admin.command import Deployment, RefusedError
-from services.admin.compare import viewed_topics
 from services.admin.foreign import ForeignKeys
 from services.admin.sandbox import Sandbox, Slice
 from services.admin.selection import Selection
@@ -54,7 +54,8 @@ async def compare_with(deployment: Deployment, name: str, selection: Selection) 
     if projected < (slice_.events or 0):
         raise RefusedError(f"{name} has projected {projected} of {slice_.events} events: wait, or replay it anew")
     keys = sandbox.keys(slice_.partitions)
-    topics = {topic async for topic in viewed_topics(deployment.redis, keys, ForeignKeys()) if selection.wants(topic)}
+    viewed = viewed_topics(deployment.redis, keys, foreign=ForeignKeys().note)
+    topics = {topic async for topic in viewed if selection.wants(topic)}
     if selection.topic is not None and not topics:
         raise RefusedError(f"no such topic: {selection.topic.path} has no view in {name}")
     ordered = sorted(topics)

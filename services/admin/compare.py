@@ -9,17 +9,14 @@ from math import ceil
 from typing import Final
 from zlib import crc32
 
-from redis.asyncio import Redis
-
 from core.log.archive.wanted import Wanted
-from core.log.keys import HEARD_BY, SOURCES, Keys
-from core.log.scan import keys_beginning
+from core.log.keys import HEARD_BY, SOURCES
+from core.log.scan import viewed_topics
 from core.runtime.redis import ask_holder
 from core.views.rebuild import Difference, Fresh, Live, differences, why_unverifiable
 from core.views.replace import ViewReplacer
 from core.views.topic_folds import TopicFolds
 from pipai_contracts.ids import Topic
-from pipai_contracts.record import BEGINNING
 from services.admin.command import Deployment, RefusedError
 from services.admin.foreign import ForeignKeys
 from services.admin.progress import Progress
@@ -95,7 +92,7 @@ class Comparer:
             folded = set(self._folds.topics)
             for topic in sorted(folded):
                 yield topic
-            async for topic in viewed_topics(self._redis, self._keys, ForeignKeys()):
+            async for topic in viewed_topics(self._redis, self._keys, foreign=ForeignKeys().note):
                 if wanted(topic) and topic not in folded:
                     yield topic
 
@@ -147,14 +144,4 @@ class Comparer:
         if live.exists or not fresh.pos:
             return False
         seconds, _ = await ask_holder(self._redis, self._keys.layout, "TIME")
-        return max(fresh.heard.values(), default=BEGINNING).milliseconds / 1000 + self._ttl < seconds
-
-
-async def viewed_topics(redis: Redis, keys: Keys, foreign: ForeignKeys) -> AsyncIterator[Topic]:
-    """The topics that have a view; while views come and go, one may be named twice or not at all."""
-    async for key in keys_beginning(redis, keys.views, foreign=foreign.note):
-        topic = keys.topic_of(key)
-        if topic is None:
-            foreign.note(key.encode())
-        else:
-            yield topic
+        return fresh.newest.milliseconds / 1000 + self._ttl < seconds

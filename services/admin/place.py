@@ -8,13 +8,12 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from core.log.keys import SOURCES, Keys, log_and_view_keys
-from core.log.scan import keys_beginning
+from core.log.scan import keys_beginning, viewed_topics
 from core.log.staging import placed, staged, staged_starts
 from core.views.folds import decode_state, render
 from pipai_contracts.ids import Topic
 from services.admin.alone import StillAlone
 from services.admin.command import RefusedError
-from services.admin.compare import viewed_topics
 from services.admin.foreign import ForeignKeys
 from services.admin.progress import Progress
 
@@ -35,7 +34,7 @@ async def check_staged(redis: Redis, old: Keys, new: Keys, progress: Progress) -
                 f"{stream} has {before} entries, and {after} were copied: something was appended meanwhile; "
                 f"stop it, then run this again. Nothing was deleted."
             )
-    async for topic in viewed_topics(redis, old, ForeignKeys()):
+    async for topic in viewed_topics(redis, old, foreign=ForeignKeys().note):
         await _check_view(redis, old, new, topic)
         progress.step()
 

@@ -13,6 +13,8 @@ from redis.exceptions import RedisError
 
 from core.log.archive.checkpoints import ArchiveCheckpoints
 from core.log.archive.parquet import SegmentFileError
+from core.log.archive.store import StoreAwayError
+from core.log.checkpoint import NOTHING
 from core.log.keys import Keys
 from core.log.layout import check_layout
 from core.runtime.logs import get_logger
@@ -20,16 +22,18 @@ from core.runtime.memory import refuse_eviction
 from core.runtime.tasks import running
 from core.views.checkpoints import Checkpoints
 from services.archiver import metrics
+from services.archiver.beginning import Beginning
 from services.archiver.compaction import Compactor
 from services.archiver.moving import Mover
+from services.archiver.retention import Retention
 from services.archiver.settings import ArchiverSettings
 from services.archiver.writing import Writer
 
 _LOOKS: Final = 3
 """Looks at the log in the time that few events wait for others."""
 
-_COMPACTED_EVERY: Final = 20
-"""Times that few events wait for others until small segments are looked for."""
+_TIDIED_EVERY: Final = 20
+"""Times that few events wait for others until small segments are looked for, and those that are too old."""
 
 _RETRY_SECONDS: Final = 1.0
 _LEASE_LOOKS: Final = 3
@@ -47,23 +51,35 @@ class Archiver:
     ``failing`` says what keeps it from going on, if anything; ``ready`` whether it has looked at the log.
     """
 
-    def __init__(
-        self, redis: Redis, keys: Keys, writer: Writer, mover: Mover, compactor: Compactor, settings: ArchiverSettings
+    def __init__(  # noqa: PLR0913 - one for each thing it has done
+        self,
+        redis: Redis,
+        keys: Keys,
+        settings: ArchiverSettings,
+        *,
+        beginning: Beginning,
+        writer: Writer,
+        mover: Mover,
+        compactor: Compactor,
+        retention: Retention,
     ) -> None:
         self._redis = redis
         self._keys = keys
         self._sources = keys.sources()
         self._archived = ArchiveCheckpoints(redis)
         self._projected = Checkpoints(redis, keys)
+        self._beginning = beginning
         self._writer = writer
         self._mover = mover
         self._compactor = compactor
+        self._retention = retention
         self._spool = settings.open_spool()
         self._look_every = settings.archive_seconds / _LOOKS
-        self._compact_every = settings.archive_seconds * _COMPACTED_EVERY
+        self._tidy_every = settings.archive_seconds * _TIDIED_EVERY
         self._spool_max = settings.archive_spool_max
         self._id = f"{socket.gethostname()[:64]}-{secrets.token_hex(4)}"
         self._holds = False
+        self._begun = False
         self.failing: str | None = None
         self.ready = False
 
@@ -79,7 +95,7 @@ class Archiver:
         await check_layout(self._redis, self._keys)
         await asyncio.to_thread(self._spool.claim)
         await asyncio.to_thread(self._spool.drop_unfinished)
-        async with running(self._write(), self._mover.move(), self._compact()):
+        async with running(self._write(), self._mover.move(), self._tidy()):
             yield
         await self._give_up_lease()
 
@@ -94,6 +110,8 @@ class Archiver:
                 self._tell_failure("redis", f"Redis is away: {error}")
             except SegmentFileError as error:
                 self._tell_failure("disk", str(error))
+            except StoreAwayError as error:
+                self._tell_failure("store", str(error))
             except FullSpoolError:
                 self._tell_failure("spool", "ARCHIVE_SPOOL_MAX is reached: the store has to take some first")
             except Exception as error:  # noqa: BLE001 - whatever it is: streams grow until the archiver goes on
@@ -107,8 +125,11 @@ class Archiver:
         projected = await self._projected.load_all(self._sources)
         archived = await self._archived.load(self._sources)
         waiting, more = 0, False
+        if not self._begun or None in archived.values():
+            archived |= await self._beginning.begin()
+            self._begun = True
         for source in self._sources:
-            before = archived[source] or await self._archived.begin(source)
+            before = archived[source] or NOTHING
             if await asyncio.to_thread(self._spool.size) >= self._spool_max:
                 raise FullSpoolError
             reached = await self._writer.write(source, before, projected[source].lowest)
@@ -119,17 +140,23 @@ class Archiver:
         metrics.WAITING.set(waiting)
         return 0 if more else self._look_every
 
-    async def _compact(self) -> None:
-        """Bring small segments together now and then, while this archiver is the one at work."""
+    async def _tidy(self) -> None:
+        """Bring small segments together and give up old ones now and then, while this archiver is the one at work."""
         while True:
-            await asyncio.sleep(self._compact_every)
+            await asyncio.sleep(self._tidy_every)
             if not self._holds:
                 continue
+            now = datetime.now(UTC)
             try:
-                await self._compactor.sweep(datetime.now(UTC).date())
+                await self._compactor.sweep(now.date())
             except Exception as error:  # noqa: BLE001 - whatever it is: everything is there, in more files than it needs
                 metrics.FAILURES.labels("compaction").inc()
                 log.warning("archive segments cannot be brought together", error=str(error))
+            try:
+                await self._retention.sweep(now)
+            except Exception as error:  # noqa: BLE001 - whatever it is: everything is there, for longer than it needs
+                metrics.FAILURES.labels("retention").inc()
+                log.warning("old archive segments cannot be given up", error=str(error))
 
     async def _holds_lease(self) -> bool:
         """Whether this archiver is the one at work. Rivals would do no harm: they write everything twice."""

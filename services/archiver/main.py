@@ -7,6 +7,7 @@ from functools import partial
 import uvloop
 from redis.exceptions import RedisError
 
+from core.log.archive.archive import Archive
 from core.log.archive.parquet import Parquet
 from core.log.archive.spooled import Spooled
 from core.log.keys import Keys
@@ -17,9 +18,12 @@ from core.runtime.logs import configure_logging, get_logger
 from core.runtime.memory import EvictingRedisError
 from core.runtime.metrics import PortBusyError
 from core.runtime.redis import command_client
+from core.views.store import ViewStore
 from services.archiver.archiver import Archiver
+from services.archiver.beginning import Beginning
 from services.archiver.compaction import Compactor
 from services.archiver.moving import Mover
+from services.archiver.retention import Retention
 from services.archiver.settings import ArchiverSettings
 from services.archiver.writing import Writer
 
@@ -32,11 +36,19 @@ def build(settings: ArchiverSettings, stack: AsyncExitStack) -> Archiver:
     parquet = Parquet(spool.folder / "sorting")
     stack.callback(parquet.close)
     keys = Keys(settings.key_prefix, settings.stream_partitions)
-    spooled = Spooled(redis, keys)
-    writer = Writer(redis, keys, spool, spooled, parquet, seconds=settings.archive_seconds)
-    store = settings.open_store()
-    mover, compactor = Mover(spool, spooled, store), Compactor(store, parquet, spool.folder / "compacting")
-    return Archiver(redis, keys, writer, mover, compactor, settings)
+    spooled, store = Spooled(redis, keys), settings.open_store()
+    archive = Archive(store, spool, parquet, spooled)
+    views = ViewStore(redis, keys, feed_length=settings.stream_max_entries, ttl=settings.view_ttl)
+    return Archiver(
+        redis,
+        keys,
+        settings,
+        beginning=Beginning(redis, keys, archive.bases, views),
+        writer=Writer(redis, keys, spool, spooled, parquet, seconds=settings.archive_seconds),
+        mover=Mover(spool, spooled, store),
+        compactor=Compactor(store, parquet, spool.folder / "compacting"),
+        retention=Retention(redis, keys, archive, store, days=settings.archive_retention),
+    )
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ SPOOL_BYTES: Final = Gauge(
 )
 FAILURES: Final = Counter(
     "pipai_archive_failures_total",
-    "Attempts that failed, by what was in the way: redis, disk, spool (full), store, compaction or archiver.",
+    "Attempts that failed, by what was in the way: redis, disk, spool (full), store, compaction, retention, archiver.",
     ["at"],
 )
 COMPACTED: Final = Counter(

@@ -1,29 +1,32 @@
 """Giving up the beginning of the history, day by day, and keeping what views were by then."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from math import ceil
-from typing import Final
+from typing import Final, cast
 from zlib import crc32
 
 from redis.asyncio import Redis
 
 from core.log.archive.archive import Archive
 from core.log.archive.bases import Base
+from core.log.archive.checkpoints import ArchiveCheckpoints
 from core.log.archive.segment import Segment
+from core.log.archive.spooled import Spooled
 from core.log.archive.store import SegmentStore
 from core.log.keys import SOURCES, Keys
 from core.runtime.logs import get_logger
+from core.runtime.redis import ask_holder
 from core.views.folds import encode_state
-from core.views.rebuild import Fresh, first_event
-from core.views.store import ViewStore
+from core.views.rebuild import Fresh, encode_latest
 from core.views.topic_folds import TopicFolds
 from pipai_contracts.ids import Topic
 from services.archiver import metrics
 
-LIVE: Final = 1
-"""The moment of a set that was made of live views when the archive was switched on: everything is after it."""
+NOTICED_SECONDS: Final = 300.0
+"""After this time everybody who begins to read begins at the newest bases: then what they stand for may go."""
 
 _EVENTS_AT_ONCE: Final = 2_000_000
 _TOPICS_AT_ONCE: Final = 100_000
@@ -35,8 +38,8 @@ log = get_logger()
 class Retention:
     """Deletes the segments of days that are older than so many ``days`` (0: none ever).
 
-    Before that it writes what the views were that go on: those with later events in the archive, or with a live view. A
-    crash anywhere is repeated: a set counts when it is whole, and only then segments go.
+    Before that it writes what the views were that go on: those with later events in the archive, or with a live view.
+    A crash anywhere is repeated: a set of bases counts when it is whole, and only some time after that segments go.
     """
 
     def __init__(self, redis: Redis, keys: Keys, archive: Archive, store: SegmentStore, *, days: int) -> None:
@@ -45,8 +48,9 @@ class Retention:
         self._archive = archive
         self._store = store
         self._days = days
+        self._seen: tuple[int, float] = (0, 0)
 
-    async def sweep(self, today: date) -> None:
+    async def sweep(self, now: datetime) -> None:
         """Give up what is too old.
 
         Raises:
@@ -54,25 +58,54 @@ class Retention:
         """
         if not self._days:
             return
-        begin = datetime.combine(today - timedelta(days=self._days), datetime.min.time(), UTC)
-        until = int(begin.timestamp()) * 1000
-        gone = await self._too_old(until)
-        if not gone:
-            return
-        if (await self._archive.bases.newest() or 0) < until:
+        until = await self._begin_of_the_kept(now)
+        newest = await self._archive.bases.newest() or 0
+        if newest < until and await self._too_old(until) and await self._is_archived(until):
             await self._archive.bases.write(until, self._parts(until))
-        await self._store.delete(gone)
-        await self._archive.bases.drop_older(until)
-        metrics.GIVEN_UP.inc(len(gone))
-        log.info("archive segments given up", segments=len(gone), before=begin.date().isoformat())
+            newest = until
+        if self._seen[0] != newest:
+            self._seen = newest, time.monotonic()
+        if time.monotonic() - self._seen[1] >= NOTICED_SECONDS:
+            await self._delete(newest)
+
+    async def _begin_of_the_kept(self, now: datetime) -> int:
+        """The day that is the first to be kept (milliseconds).
+
+        Of this machine's clock and Redis's the one that is behind counts: one that is ahead must not cost a year.
+        """
+        seconds, _ = await ask_holder(self._redis, self._keys.layout, "TIME")
+        today = min(now, datetime.fromtimestamp(int(seconds), UTC)).date()
+        begin = datetime.combine(today - timedelta(days=self._days), datetime.min.time(), UTC)
+        return int(begin.timestamp()) * 1000
 
     async def _too_old(self, until: int) -> list[Segment]:
         found = [segment for stream in SOURCES for segment in await self._store.segments(stream)]
         return [segment for segment in found if segment.last.milliseconds < until]
 
+    async def _is_archived(self, until: int) -> bool:
+        """Whether everything that was ever appended before ``until`` is in the store."""
+        sources = self._keys.sources()
+        waiting = await Spooled(self._redis, self._keys).load()
+        if any(one.first.milliseconds < until for one in waiting):
+            return False
+        for source, archived in (await ArchiveCheckpoints(self._redis).load(sources)).items():
+            newest = int(cast("bytes | None", await self._redis.get(source.offset)) or 0)
+            if archived is None or (archived.stream_id.milliseconds < until and archived.offset < newest):
+                return False
+        return True
+
+    async def _delete(self, until: int) -> None:
+        gone = await self._too_old(until)
+        await self._archive.bases.drop_older(until)
+        if gone:
+            await self._store.delete(gone)
+            metrics.GIVEN_UP.inc(len(gone))
+            before = datetime.fromtimestamp(until / 1000, UTC).date().isoformat()
+            log.info("archive segments given up", segments=len(gone), before=before)
+
     async def _parts(self, until: int) -> AsyncGenerator[Sequence[Base]]:
         """The bases in parts that fit in memory."""
-        events, topics = await self._archive.size_up()
+        events, topics = await self._archive.size_up(until)
         parts = max(ceil(events / _EVENTS_AT_ONCE), ceil(topics / _TOPICS_AT_ONCE), 1)
         for part in range(parts):
             folds = TopicFolds(
@@ -80,7 +113,7 @@ class Retention:
                 self._keys,
                 self._archive,
                 lambda topic, part=part: crc32(topic.path.encode()) % parts == part,
-                feed_length=0,
+                feed_length=1,
             )
             views = await folds.read_given_up(self._archive, until)
             going_on = await self._going_on(until, list(views))
@@ -104,29 +137,17 @@ class Retention:
         return found
 
 
-async def live_bases(store: ViewStore, keys: Keys, topics: Sequence[Topic]) -> list[Base]:
-    """What these views are now, as bases of what comes after."""
-    return [
-        Base(
-            topic,
-            stored.pos,
-            first_event(stored.first),
-            LIVE,
-            stored.heard,
-            keys.partitions,
-            encode_state(stored.state),
-        )
-        for topic, stored in (await store.load(topics)).items()
-        if stored.version
-    ]
-
-
 def _base(view: Fresh, until: int, partitions: int) -> Base:
-    """What the view was; of a live view that the archive began with, what it had heard by then still counts."""
-    known = view.base
-    later = {} if known is None else {name: at for name, at in known.heard.items() if at.milliseconds >= until}
-    was = partitions if known is None else known.partitions
-    return Base(view.topic, view.pos, view.first, until, later, was, encode_state(view.state))
+    """What the view was.
+
+    What the base before it had heard of later still counts: of a live view that the archive began with.
+    """
+    heard, was = view.heard, partitions
+    if view.base is not None and view.base.partitions != partitions:
+        later = {name: at for name, at in view.base.heard.items() if at.milliseconds >= until}
+        heard, was = (later, view.base.partitions) if later else (heard, was)
+    latest = encode_latest(view.entries[-1] if view.entries else None)
+    return Base(view.topic, view.pos, view.first, until, heard, was, encode_state(view.state), latest)
 
 
 def _topic(path: str) -> Topic | None:

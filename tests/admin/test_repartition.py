@@ -14,7 +14,7 @@ from core.log.keys import Keys, partition_of
 from core.log.layout import Layout, LayoutError, check_layout, load_layout
 from core.log.letters import original_of
 from core.log.read import read_entries
-from core.log.scan import keys_beginning
+from core.log.scan import keys_beginning, viewed_topics
 from core.log.staging import placed, staged
 from core.views.folds import render
 from core.views.store import ViewStore
@@ -22,8 +22,6 @@ from core.views.user import UserState
 from pipai_contracts.ids import Topic
 from pipai_contracts.publish import Published
 from pipai_contracts.record import BEGINNING
-from services.admin.compare import viewed_topics
-from services.admin.foreign import ForeignKeys
 from tests.admin.conftest import Admin
 from tests.conftest import wait_until
 from tests.core.telling import ai, analysis, notice, step, temporal
@@ -49,7 +47,7 @@ async def at_work(redis_url: str, key_prefix: str, partitions: int) -> AsyncGene
 async def shown(redis: Redis, keys: Keys) -> dict[Topic, tuple[Any, int, list[Any]]]:
     """Every view as viewers see it, with its position and its feed's events."""
     store = ViewStore(redis, keys, feed_length=5000, ttl=600)
-    topics = [topic async for topic in viewed_topics(redis, keys, ForeignKeys())]
+    topics = [topic async for topic in viewed_topics(redis, keys)]
     loaded = await store.load(topics)
     return {
         topic: (

@@ -29,7 +29,14 @@ def bases(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bases]:
 def _base(resource_id: str, pos: int = 1) -> Base:
     heard = {"workflow:progress": StreamId(5, 1), "ai:progress:3": StreamId(2**50, 2**63)}
     return Base(
-        Topic("default", "workflow", resource_id), pos, StreamId(3, 0), 17, heard, 4, '{"ä":"\\u0000"}'.encode()
+        Topic("default", "workflow", resource_id),
+        pos,
+        StreamId(3, 0),
+        17,
+        heard,
+        4,
+        '{"ä":"\\u0000"}'.encode(),
+        b'["progress"]',
     )
 
 

@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 
-from core.log.scan import keys_beginning
+from core.log.scan import keys_beginning, viewed_topics
 from core.runtime.tasks import running
 from core.views.folds import render
 from pipai_contracts.ids import Topic
-from services.admin.compare import viewed_topics
-from services.admin.foreign import ForeignKeys
 from tests.admin.conftest import Admin, admin
 from tests.archiver.conftest import Archived, archived_deployment
 from tests.conftest import wait_until
@@ -38,27 +36,27 @@ async def _busy_day(archived: Archived, seed: int = 1, count: int = 300) -> int:
         await archived.deployment.publish(*random_run(seed, count))
         views = await archived.deployment.settled()
         await archived.settled()
-    await _trim(archived)
+    await trim(archived)
     return views
 
 
-async def _trim(archived: Archived) -> None:
+async def trim(archived: Archived) -> None:
     for source in archived.deployment.keys.sources():
         await archived.deployment.redis.xtrim(source.key, maxlen=0, approximate=False)
 
 
-async def _views(archived: Archived) -> dict[Topic, tuple[Any, int, list[Any]]]:
+async def shown_views(archived: Archived) -> dict[Topic, tuple[Any, int, list[Any]]]:
     """Every view with its position and its feed."""
     deployment = archived.deployment
     found: dict[Topic, tuple[Any, int, list[Any]]] = {}
-    async for topic in viewed_topics(deployment.redis, deployment.keys, ForeignKeys()):
+    async for topic in viewed_topics(deployment.redis, deployment.keys):
         stored = (await deployment.store.load([topic]))[topic]
         feed = await deployment.store.read_feed(topic, after=0, count=5000)
         found[topic] = render(stored.state), stored.pos, sorted(feed_item[1:] for feed_item in feed)
     return found
 
 
-async def _lose_views(archived: Archived) -> None:
+async def lose_views(archived: Archived) -> None:
     deployment = archived.deployment
     for what in ("view", "feed"):
         async for key in keys_beginning(deployment.redis, f"{deployment.keys.prefix}:{what}:"):
@@ -80,10 +78,10 @@ async def test_lost_views_are_made_again_from_the_archive_alone(
     """All together, or in parts where they are too many."""
     monkeypatch.setattr("services.admin.compare._EVENTS_AT_ONCE", at_once)
     await _busy_day(any_archived)
-    before = await _views(any_archived)
-    await _lose_views(any_archived)
+    before = await shown_views(any_archived)
+    await lose_views(any_archived)
     assert await admin("rebuild", partitions=any_archived.deployment.keys.partitions) == 0
-    assert await _views(any_archived) == before
+    assert await shown_views(any_archived) == before
 
 
 @pytest.mark.parametrize(("kind", "resource_id"), [("workflow", "id 1"), ("file", "id 2"), ("user", "ada")])
@@ -91,12 +89,12 @@ async def test_a_single_view_is_made_again_from_the_archive(
     archived: Archived, admin: Admin, kind: str, resource_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await _busy_day(archived)
-    before = await _views(archived)
+    before = await shown_views(archived)
     topic = Topic.parse(f"default:{kind}:{resource_id}")
     await archived.deployment.redis.unlink(archived.deployment.keys.view(topic), archived.deployment.keys.feed(topic))
     assert await admin("rebuild", kind, "--id", resource_id) == 0
     assert "rebuilt 1, same 0" in capsys.readouterr().out
-    assert (await _views(archived))[topic] == before[topic]
+    assert (await shown_views(archived))[topic] == before[topic]
     assert await admin("verify", kind) == 0
 
 
@@ -127,8 +125,8 @@ async def _busy_day_of_both(archived: Archived) -> int:
         await wait_until(lambda: archiver.ready)
         await archived.deployment.publish(*random_run(2, 300))
         await archived.settled()
-    await _trim(archived)
-    return len(await _views(archived))
+    await trim(archived)
+    return len(await shown_views(archived))
 
 
 async def test_views_are_compared_while_events_come_and_the_log_is_trimmed(
@@ -164,13 +162,13 @@ async def test_a_segment_that_is_gone_is_told_and_its_views_are_left_alone(
             await archived.deployment.publish(step(progress).by("ada"))
             await archived.settled()
             await wait_until(lambda: not archived.spool.segments())
-    await _trim(archived)
+    await trim(archived)
     segments = sorted((tmp_path / "archive").rglob("*.parquet"))
     segments[1].unlink()
-    before = await _views(archived)
+    before = await shown_views(archived)
     assert await admin("rebuild") == 1
     assert "is left alone" in capsys.readouterr().err
-    assert await _views(archived) == before
+    assert await shown_views(archived) == before
 
 
 async def test_an_archive_that_is_away_is_said_in_one_line(

@@ -5,12 +5,10 @@ import asyncio
 import pytest
 
 from core.log.keys import Keys
-from core.log.scan import keys_beginning
+from core.log.scan import keys_beginning, viewed_topics
 from core.views.folds import render
 from core.views.store import ViewStore
 from pipai_contracts.ids import Topic
-from services.admin.compare import viewed_topics
-from services.admin.foreign import ForeignKeys
 from services.admin.main import main
 from tests.admin.conftest import Admin
 from tests.conftest import wait_until
@@ -24,7 +22,7 @@ from tests.shapes.servers import Shape
 async def shown(deployment: Deployment) -> dict[Topic, str]:
     """Every view as viewers see it."""
     keys: Keys = deployment.keys
-    topics = [topic async for topic in viewed_topics(deployment.redis, keys, ForeignKeys())]
+    topics = [topic async for topic in viewed_topics(deployment.redis, keys)]
     loaded = await ViewStore(deployment.redis, keys, feed_length=5000, ttl=600).load(topics)
     return {topic: render(stored.state).model_dump_json() for topic, stored in loaded.items()}
 

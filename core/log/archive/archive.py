@@ -171,12 +171,16 @@ class Archive:
             files = await self._files(list(of_day))
             yield await asyncio.to_thread(self._parquet.topics, files)
 
-    async def size_up(self) -> tuple[int, int]:
-        """About how many entries there are, and how many topics and users these are of at most, a day at a time."""
+    async def size_up(self, until: int | None = None) -> tuple[int, int]:
+        """About how many entries there are, and how many topics and users these are of at most, a day at a time.
+
+        ``until``: of the days before this one (milliseconds); bases count as topics.
+        """
 
         async def look(segments: list[Segment]) -> tuple[int, int]:
-            entries = topics = 0
-            by_day = groupby(sorted(segments, key=_first), key=lambda segment: day_of(segment.first))
+            entries, topics = 0, await self.bases.count()
+            due = [one for one in segments if until is None or one.first.milliseconds < until]
+            by_day = groupby(sorted(due, key=_first), key=lambda segment: day_of(segment.first))
             for _, of_day in by_day:
                 found = await asyncio.to_thread(self._parquet.size_up, await self._files(list(of_day)))
                 entries, topics = entries + found[0], topics + found[1]

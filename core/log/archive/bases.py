@@ -27,6 +27,7 @@ _COLUMNS: Final = {
     "heard": "VARCHAR",
     "partitions": "INTEGER",
     "state": "VARCHAR",
+    "latest": "VARCHAR",
 }
 _NAMES: Final = ", ".join(f'"{name}"' for name in _COLUMNS)
 
@@ -35,7 +36,8 @@ class Base(NamedTuple):
     """A view after ``pos`` events, the first of which was ``first``.
 
     It has taken in every event appended before ``until`` (milliseconds), and those up to ``heard`` of each source
-    stream partition, of which there were ``partitions`` then. ``state`` is as views store it.
+    stream partition, of which there were ``partitions`` then. ``state`` is as views store it, ``latest`` is the last
+    entry of its feed.
     """
 
     topic: Topic
@@ -45,6 +47,7 @@ class Base(NamedTuple):
     heard: Mapping[str, StreamId]
     partitions: int
     state: bytes
+    latest: bytes
 
     def has(self, record: Record) -> bool:
         """Whether the event has been taken in."""
@@ -99,6 +102,14 @@ class Bases:
         async for page in self._read(until, "", []):
             yield page
 
+    async def count(self) -> int:
+        """How many bases the newest complete set has."""
+        files = await self._files(until) if (until := await self.newest()) is not None else []
+        if not files:
+            return 0
+        question = "SELECT count(*) FROM read_parquet(?)"
+        return await asyncio.to_thread(lambda: next(self._parquet.ask(question, [files]))[0][0])
+
     async def drop_older(self, until: int) -> None:
         """Remove the sets before this one, and what a crash left of them."""
         names = await self._store.names(FOLDER)
@@ -106,14 +117,17 @@ class Bases:
         await self._store.remove([name for name, one in found if one and int(one[1]) < until])
 
     async def _read(self, until: int, where: str, values: list[Any]) -> AsyncGenerator[list[Base]]:
-        names = await self._store.names(f"{FOLDER}/until={until}")
-        files = [str(await self._store.fetch(name)) for name in names if _FORM.fullmatch(name)]
+        files = await self._files(until)
         if not files:
             return
         question = f"SELECT {_NAMES} FROM read_parquet(?, hive_partitioning = false) {where}"  # noqa: S608 - of constants
         pages = self._parquet.ask(question, [files, *values])
         while (rows := await asyncio.to_thread(next, pages, None)) is not None:
             yield [_base(row) for row in rows]
+
+    async def _files(self, until: int) -> list[str]:
+        names = await self._store.names(f"{FOLDER}/until={until}")
+        return [str(await self._store.fetch(name)) for name in names if _FORM.fullmatch(name)]
 
     def _write(self, bases: Sequence[Base], file: Path) -> None:
         asked = ", ".join(f'unnest(?::{kind}[]) AS "{name}"' for name, kind in _COLUMNS.items())
@@ -127,6 +141,7 @@ class Bases:
                 json.dumps({name: str(stream_id) for name, stream_id in base.heard.items()}),
                 base.partitions,
                 base.state.decode(),
+                base.latest.decode(),
             )
             for base in bases
         ]
@@ -135,7 +150,7 @@ class Bases:
 
 
 def _base(row: Sequence[Any]) -> Base:
-    tenant, topic, pos, first, until, heard, partitions, state = row
+    tenant, topic, pos, first, until, heard, partitions, state, latest = row
     return Base(
         Topic.parse(f"{tenant}:{topic}"),
         pos,
@@ -144,6 +159,7 @@ def _base(row: Sequence[Any]) -> Base:
         {name: StreamId.parse(stream_id) for name, stream_id in json.loads(heard).items()},
         partitions,
         state.encode(),
+        latest.encode(),
     )
 
 
