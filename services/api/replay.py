@@ -179,8 +179,8 @@ class Replays:
                 yield self._disconnected("draining" if self._ending.is_set() else "lifetime", reconnect=True)
                 return
             yield _frame(moment, begun.epoch, late=moment.state is before.state)
-            shown = moment
-            before, moment = await anext(begun.moments, (moment, None))
+            shown, step = moment, await anext(begun.moments, None)
+            before, moment = step or (moment, None)
         yield self._disconnected("ended", reconnect=False)
 
     async def _pause(self, seconds: float, ends: float) -> AsyncGenerator[bytes]:
