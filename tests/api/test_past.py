@@ -1,6 +1,7 @@
 """Views are shown as they were at any moment, and what changed between two of them."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -214,20 +215,25 @@ async def test_a_stream_of_the_topic_that_was_trimmed_further_than_another_is_no
         assert (await api.client.get("/views/workflow/new", params={"at": 1})).status_code == 200, "it began later"
 
 
+@pytest.mark.parametrize("bases", [True, False], ids=["with bases", "without"])
 async def test_an_archive_that_began_late_does_not_pass_for_the_beginning(
-    serve: Serve, redis_url: str, key_prefix: str, tmp_path: Path, producer: Producer
+    serve: Serve, redis_url: str, key_prefix: str, tmp_path: Path, producer: Producer, *, bases: bool
 ) -> None:
+    """It begins with what the live views were then, if that was kept."""
     await producer.progress("w", 10, 20, 30)
     await producer.redis.xtrim(producer.keys.source("workflow:progress", 0).key, maxlen=1, approximate=False)
     archive = {"archive_url": (tmp_path / "archive").as_uri(), "archive_spool": str(tmp_path / "spool")}
     given = {"redis_url": redis_url, "key_prefix": key_prefix, "archive_seconds": 0.1, **archive}
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(build(ArchiverSettings.model_validate(given), stack).running())
-        api = await stack.enter_async_context(serve(**archive))
         await _trim(producer)
+        if not bases:
+            shutil.rmtree(tmp_path / "archive" / key_prefix / "bases")
+        api = await stack.enter_async_context(serve(**archive))
         assert (await api.client.get("/views/workflow/w", params={"at": 2})).status_code == 410
         await _expire(producer, Topic.parse("default:workflow:w"))
-        assert (await api.client.get("/views/workflow/w")).status_code == 404
+        again = await api.client.get("/views/workflow/w")
+        assert again.status_code == (200 if bases else 404)
         assert (await api.client.get("/views/workflow/w", params={"at": 1})).status_code == 410
 
 
