@@ -11,9 +11,10 @@ from core.runtime.http import PathId
 from core.runtime.problems import ProblemError
 from core.views.store import ViewStore
 from pipai_contracts.cursor import START, Cursor, InvalidCursorError
-from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
+from pipai_contracts.ids import Kind, Topic
 from pipai_contracts.problems import FieldProblem
 from pipai_contracts.views import EventsAnswer, FeedEvent
+from services.api.access import Asking
 from services.api.audience import Audience
 from services.api.hub import Hub
 from services.api.messages import Message
@@ -41,6 +42,7 @@ def event_routes(views: ViewReader, store: ViewStore, hub: Hub, audience: Audien
     @router.get("/events/{kind}/{resource_id}")
     async def events(  # noqa: PLR0913 - one for each parameter of the query
         *,
+        asking: Asking,
         request: Request,
         response: Response,
         kind: Kind,
@@ -51,7 +53,7 @@ def event_routes(views: ViewReader, store: ViewStore, hub: Hub, audience: Audien
     ) -> EventsAnswer:
         """The topic's events after a cursor or position, oldest first; with `wait` the next one as soon as it comes."""
         response.headers["Cache-Control"] = "no-store, private"
-        topic = Topic(DEFAULT_TENANT, kind, resource_id)
+        topic = asking.topic(kind, resource_id)
         if not wait:
             return await reader.page(topic, after, limit)
         return await reader.next(topic, after, limit, wait, lambda: _disconnected(request))

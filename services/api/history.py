@@ -18,11 +18,12 @@ from core.log.history import History
 from core.runtime.problems import ProblemError, invalid_fields
 from pipai_contracts.events import EventType
 from pipai_contracts.history import HistoryEvent, HistoryPage
-from pipai_contracts.ids import DEFAULT_TENANT, Kind, ResourceId
+from pipai_contracts.ids import Kind, ResourceId
 from pipai_contracts.problems import FieldProblem
 from pipai_contracts.record import StreamId
 from pipai_contracts.times import format_millis, millis_of
 from pipai_contracts.upcast import NewerVersionError
+from services.api.access import Asking
 from services.api.streams import unavailable
 
 _PLACE: Final = re.compile(r"(\d{1,15}-\d{1,19})@([a-z:]{1,40})@(.*)")
@@ -40,6 +41,7 @@ def history_routes(history: History) -> APIRouter:
     @router.get("/history/events")
     async def events(  # noqa: PLR0913 - one for each parameter of the query
         *,
+        asking: Asking,
         response: Response,
         kind: Annotated[Kind | None, Query(description="Kind of the events' topic.")] = None,
         id: Annotated[ResourceId | None, Query(description="Id of their topic.")] = None,  # noqa: A002 - its name
@@ -54,7 +56,7 @@ def history_routes(history: History) -> APIRouter:
         """Events in the order of the log, each once, whether Redis still has them or the archive."""
         response.headers["Cache-Control"] = "no-store, private"
         begin, end = _moment(since, "query.from"), _moment(to, "query.to")
-        wanted = Wanted(DEFAULT_TENANT, kind, id, user, type, correlation, begin, end)
+        wanted = Wanted(asking.tenant, kind, id, user, type, correlation, begin, end)
         place = _place(after)
         with archive_refusals():
             rows = await history.find(wanted, after=place, limit=limit + 1)

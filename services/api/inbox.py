@@ -17,9 +17,8 @@ from core.log.keys import Keys
 from core.runtime.logs import get_logger
 from core.runtime.tasks import end, report_failure, running
 from core.views.errors import UnreadableViewError
-from pipai_contracts.ids import DEFAULT_TENANT
-from pipai_contracts.many import TopicsChange, places_of
-from pipai_contracts.vector import parse_topic
+from pipai_contracts.many import TopicsChange
+from services.api.access import Reader
 from services.api.connections import BusyConnectionError, Connections, TooManyTopicsError, UnknownConnectionError
 from services.api.presence import Presence
 
@@ -60,6 +59,7 @@ class Request(BaseModel):
     request: str
     sender: str
     connection_id: str
+    tenant: str
     change: TopicsChange
 
 
@@ -106,7 +106,7 @@ class Inbox:
         finally:
             await end(self._tasks)
 
-    async def make(self, connection_id: str, change: TopicsChange) -> Outcome | None:
+    async def make(self, connection_id: str, asking: Reader, change: TopicsChange) -> Outcome | None:
         """Have a connection changed, wherever it is; None when the process that serves it does not answer.
 
         Raises:
@@ -115,21 +115,21 @@ class Inbox:
         """
         process = connection_id.partition("-")[0]
         if process == self._connections.process:
-            outcome = await self._change(connection_id, change)
+            outcome = await self._change(connection_id, asking, change)
         else:
             async with self._calls:
                 known = await self._presence.knows(process)
             if not known:
                 raise UnknownConnectionError(connection_id)
-            outcome = await self._ask(process, connection_id, change)
+            outcome = await self._ask(process, connection_id, asking, change)
         if outcome == Outcome():
             raise UnknownConnectionError(connection_id)
         return outcome
 
-    async def _change(self, connection_id: str, change: TopicsChange) -> Outcome:
-        drop = {parse_topic(DEFAULT_TENANT, name) for name in change.drop}
+    async def _change(self, connection_id: str, asking: Reader, change: TopicsChange) -> Outcome:
+        drop = {asking.named(name) for name in change.drop}
         try:
-            topics = await self._connections.change(connection_id, places_of(change.add), drop)
+            topics = await self._connections.change(connection_id, asking.places(change.add), drop)
         except UnknownConnectionError:
             return Outcome()
         except BusyConnectionError:
@@ -140,9 +140,15 @@ class Inbox:
 
     # Between processes
 
-    async def _ask(self, process: str, connection_id: str, change: TopicsChange) -> Outcome | None:
+    async def _ask(self, process: str, connection_id: str, asking: Reader, change: TopicsChange) -> Outcome | None:
         name = secrets.token_hex(8)
-        request = Request(request=name, sender=self._connections.process, connection_id=connection_id, change=change)
+        request = Request(
+            request=name,
+            sender=self._connections.process,
+            connection_id=connection_id,
+            tenant=asking.tenant,
+            change=change,
+        )
         self._asked[name] = answer = asyncio.get_running_loop().create_future()
         try:
             await self._send(process, request)
@@ -189,7 +195,7 @@ class Inbox:
     async def _answer(self, request: Request) -> None:
         async with self._turns:
             try:
-                outcome = await self._change(request.connection_id, request.change)
+                outcome = await self._change(request.connection_id, Reader(request.tenant), request.change)
                 await self._send(request.sender, Answer(request=request.request, outcome=outcome))
             except RedisError as error:
                 log.warning("stream connection cannot be changed", error=str(error))

@@ -10,10 +10,11 @@ from core.runtime.problems import ProblemError, invalid_fields
 from core.views.errors import UnreadableViewError
 from pipai_contracts.cursor import Cursor
 from pipai_contracts.frames import Shaping
-from pipai_contracts.ids import DEFAULT_TENANT, Topic
-from pipai_contracts.many import MAX_ADDRESS_TOPICS, ManyTopics, TopicsAnswer, TopicsChange, places_of
+from pipai_contracts.ids import Topic
+from pipai_contracts.many import MAX_ADDRESS_TOPICS, ManyTopics, TopicsAnswer, TopicsChange
 from pipai_contracts.problems import FieldProblem
-from pipai_contracts.vector import InvalidVectorError, Vector, fits, parse_topic
+from pipai_contracts.vector import InvalidVectorError, Vector, fits
+from services.api.access import Asking, Reader
 from services.api.asked import (
     AcceptEncoding,
     Asked,
@@ -68,23 +69,27 @@ def many_stream_routes(connections: Connections, audience: Audience, settings: A
 
     @router.get("", response_class=Response, responses=STREAM)
     async def stream_topics(
-        topic: TopicParameter, asked: Wishes, last_event_id: LastEventId = None, cursor: CursorParameter = None
+        asking: Asking,
+        topic: TopicParameter,
+        asked: Wishes,
+        last_event_id: LastEventId = None,
+        cursor: CursorParameter = None,
     ) -> Response:
         """Many topics on one connection, for EventSource: each event's id is the place in all of them."""
-        address = _read_topics(topic)
+        address = _read_topics(asking, topic)
         try:
-            return await stream(_read_places(address, last_event_id, cursor), asked, address)
+            return await stream(_read_places(asking, address, last_event_id, cursor), asked, address)
         except DrainingError as error:
             return Unanswered(error)
 
     @router.post("", response_class=Response, responses=STREAM, openapi_extra=described(ManyTopics))
-    async def stream_listed(request: Request, accept_encoding: AcceptEncoding = None) -> Response:
+    async def stream_listed(asking: Asking, request: Request, accept_encoding: AcceptEncoding = None) -> Response:
         """Many topics on one connection, for fetch clients: each event's id is its topic and its place there."""
         body = await read_model(request, ManyTopics)
         types = None if body.types is None else tuple(dict.fromkeys(body.types))
         shaping = Shaping(throttle_ms=body.throttle_ms, batch_ms=body.batch_ms, types=types)
         asked = Asked(None, parse_start(body.start, "body.from"), shaping, gzip=accepts_gzip(accept_encoding))
-        return await stream(places_of(body.topics), asked, None)
+        return await stream(asking.places(body.topics), asked, None)
 
     _ = (stream_topics, stream_listed)
     return router
@@ -103,11 +108,11 @@ def connection_routes(changes: Inbox) -> APIRouter:
     router = APIRouter(tags=["streams"], prefix="/stream/connections")
 
     @router.post("/{connection_id}/topics", responses=_REFUSED, openapi_extra=described(TopicsChange))
-    async def change_topics(connection_id: str, request: Request) -> TopicsAnswer:
+    async def change_topics(connection_id: str, asking: Asking, request: Request) -> TopicsAnswer:
         """Have an open connection watch more topics, and others no longer. Any process takes it."""
         change = await read_model(request, TopicsChange)
         try:
-            outcome = await changes.make(connection_id, change)
+            outcome = await changes.make(connection_id, asking, change)
         except UnknownConnectionError as error:
             raise _gone() from error
         except RedisError as error:
@@ -124,7 +129,7 @@ def connection_routes(changes: Inbox) -> APIRouter:
     return router
 
 
-def _read_topics(names: list[str]) -> list[Topic]:
+def _read_topics(asking: Reader, names: list[str]) -> list[Topic]:
     """The topics of an address; one that is named twice counts once.
 
     Raises:
@@ -136,13 +141,15 @@ def _read_topics(names: list[str]) -> list[Topic]:
     topics: dict[Topic, None] = {}
     for number, name in enumerate(names):
         try:
-            topics[parse_topic(DEFAULT_TENANT, name)] = None
+            topics[asking.named(name)] = None
         except ValueError as error:
             raise invalid_fields([FieldProblem(where=f"query.topic.{number}", what=str(error))]) from error
     return list(topics)
 
 
-def _read_places(address: list[Topic], header: str | None, parameter: str | None) -> dict[Topic, Cursor | None]:
+def _read_places(
+    asking: Reader, address: list[Topic], header: str | None, parameter: str | None
+) -> dict[Topic, Cursor | None]:
     """The topics with their cursors, as the vector the client comes back with has them.
 
     Raises:
@@ -153,7 +160,7 @@ def _read_places(address: list[Topic], header: str | None, parameter: str | None
         return dict.fromkeys(address)
     try:
         named = Vector.parse(text).of(address)
-        places = {parse_topic(DEFAULT_TENANT, name): cursor for name, cursor in named.items()}
+        places = {asking.named(name): cursor for name, cursor in named.items()}
         if len(places) > MAX_ADDRESS_TOPICS or not fits(address, places):
             raise InvalidVectorError(f"has more topics than a connection can watch, which is {MAX_ADDRESS_TOPICS}")
     except ValueError as error:

@@ -16,10 +16,11 @@ from core.views.changes import Changed, changes
 from core.views.folds import render
 from core.views.past import AtPosition, AtTime, NothingYetError, Past, PastError, TooManyStepsError
 from pipai_contracts.history import ChangedValue, Moment, PastView, ViewDiff
-from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
+from pipai_contracts.ids import Kind, Topic
 from pipai_contracts.problems import FieldProblem
 from pipai_contracts.record import Record
 from pipai_contracts.times import millis_of
+from services.api.access import Asking
 from services.api.history import archive_refusals
 
 _POSITION: Final = re.compile(r"\d{1,15}", re.ASCII)
@@ -40,14 +41,20 @@ def past_routes(shown: Past) -> APIRouter:
 
     @router.get("/views/{kind}/{resource_id}/diff")
     async def diff(
-        response: Response, kind: Kind, resource_id: PathId, since: FromMoment, to: ToMoment = None
+        *,
+        asking: Asking,
+        response: Response,
+        kind: Kind,
+        resource_id: PathId,
+        since: FromMoment,
+        to: ToMoment = None,
     ) -> ViewDiff:
         """What is another in the view at the second moment than at the first, and by which event."""
         response.headers["Cache-Control"] = "no-store, private"
         first = parse_moment(since, "query.from")
         last = _NOW if to is None else parse_moment(to, "query.to")
         with past_refusals(), archive_refusals():
-            begin, steps = await shown.between(Topic(DEFAULT_TENANT, kind, resource_id), first, last)
+            begin, steps = await shown.between(asking.topic(kind, resource_id), first, last)
         after = [(moment.record, moment.state) for moment in steps if moment.record is not None]
         found = await anyio.to_thread.run_sync(changes, begin.state, after)
         places = {id(moment.record): moment for moment in steps}

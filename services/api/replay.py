@@ -34,8 +34,9 @@ from pipai_contracts.frames import (
     encode_frame,
     wire_data,
 )
-from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
+from pipai_contracts.ids import Kind, Topic
 from pipai_contracts.upcast import NewerVersionError
+from services.api.access import Asking
 from services.api.asked import CursorParameter, LastEventId, parse_cursor
 from services.api.audience import Audience
 from services.api.history import archive_refusals
@@ -290,6 +291,7 @@ def replay_routes(replays: Replays) -> APIRouter:
     @router.get("/replay/{kind}/{resource_id}", response_class=Response)
     async def replay(  # noqa: PLR0913 - one for each parameter of the query
         *,
+        asking: Asking,
         kind: Kind,
         resource_id: PathId,
         since: Since = None,
@@ -301,10 +303,8 @@ def replay_routes(replays: Replays) -> APIRouter:
         """A topic's events as they came, as Server-Sent Events marked `replay`; then the stream ends."""
         first = None if since is None else parse_moment(since, "query.from")
         last = None if to is None else parse_moment(to, "query.to")
-        topic = Topic(DEFAULT_TENANT, kind, resource_id)
-        return await replays.answer(
-            AskedOfReplay(topic, first, last, _SPEEDS[speed], parse_cursor(last_event_id, cursor))
-        )
+        place = parse_cursor(last_event_id, cursor)
+        return await replays.answer(AskedOfReplay(asking.topic(kind, resource_id), first, last, _SPEEDS[speed], place))
 
     _ = replay
     return router

@@ -11,7 +11,8 @@ from core.runtime.problems import ProblemError
 from core.runtime.shortcuts import Endpoint
 from core.views.errors import UnreadableViewError
 from pipai_contracts.cursor import Cursor
-from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
+from pipai_contracts.ids import Kind, Topic
+from services.api.access import Asking, reader_of
 from services.api.asked import Asked, AskedOfStream, asked_plainly
 from services.api.audience import Audience, DrainingError
 from services.api.channel import Channel
@@ -26,22 +27,22 @@ STREAM: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-Open = Callable[[Kind, str, Asked], Awaitable[Response]]
+Open = Callable[[Topic, Asked], Awaitable[Response]]
 """Answers who wants to watch a topic: with a stream, with 204, or with a `ProblemError`."""
 
 
 def opener(hub: Hub, audience: Audience, settings: ApiSettings) -> Open:
     """How streams of one topic are opened in this process."""
 
-    async def open_stream(kind: Kind, resource_id: str, asked: Asked) -> Response:
+    async def open_stream(topic: Topic, asked: Asked) -> Response:
         try:
-            return await answer(kind, resource_id, asked)
+            return await answer(topic, asked)
         except DrainingError as error:
             return Unanswered(error)
 
-    async def answer(kind: Kind, resource_id: str, asked: Asked) -> Response:
+    async def answer(topic: Topic, asked: Asked) -> Response:
         audience.check_room()
-        channel = await open_channel(hub, Topic(DEFAULT_TENANT, kind, resource_id))
+        channel = await open_channel(hub, topic)
         if asked.cursor is not None and await nothing_left(channel, asked.cursor):
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
         audience.check_room()  # again: others came while the store was asked
@@ -60,7 +61,7 @@ def stream_shortcuts(open_stream: Open) -> Mapping[str, Endpoint]:
     def endpoint(kind: Kind) -> Endpoint:
         async def answer(request: Request, resource_id: str) -> Response | None:
             asked = asked_plainly(request)
-            return None if asked is None else await open_stream(kind, resource_id, asked)
+            return None if asked is None else await open_stream(reader_of(request).topic(kind, resource_id), asked)
 
         return answer
 
@@ -72,19 +73,19 @@ def stream_routes(open_stream: Open) -> APIRouter:
     router = APIRouter(tags=["streams"], prefix=PREFIX)
 
     @router.get("/workflow/{workflow_id}", response_class=Response, responses=STREAM)
-    async def stream_workflow(workflow_id: PathId, asked: AskedOfStream) -> Response:
+    async def stream_workflow(workflow_id: PathId, asking: Asking, asked: AskedOfStream) -> Response:
         """A workflow's progress, live."""
-        return await open_stream("workflow", workflow_id, asked)
+        return await open_stream(asking.topic("workflow", workflow_id), asked)
 
     @router.get("/file/{file_id}", response_class=Response, responses=STREAM)
-    async def stream_file(file_id: PathId, asked: AskedOfStream) -> Response:
+    async def stream_file(file_id: PathId, asking: Asking, asked: AskedOfStream) -> Response:
         """The analysis of a file, live."""
-        return await open_stream("file", file_id, asked)
+        return await open_stream(asking.topic("file", file_id), asked)
 
     @router.get("/user/{user_id}", response_class=Response, responses=STREAM)
-    async def stream_user(user_id: PathId, asked: AskedOfStream) -> Response:
+    async def stream_user(user_id: PathId, asking: Asking, asked: AskedOfStream) -> Response:
         """Everything about a user's workflows and files, and their notifications, live."""
-        return await open_stream("user", user_id, asked)
+        return await open_stream(asking.topic("user", user_id), asked)
 
     _ = (stream_workflow, stream_file, stream_user)
     return router

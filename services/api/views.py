@@ -13,8 +13,9 @@ from core.views.folds import render
 from core.views.past import Past
 from core.views.stored import Snapshot
 from pipai_contracts.history import PastView
-from pipai_contracts.ids import DEFAULT_TENANT, Kind, Topic
+from pipai_contracts.ids import Kind, Topic
 from pipai_contracts.views import ViewAnswer
+from services.api.access import Asking
 from services.api.expired import ExpiredViews
 from services.api.history import archive_refusals
 from services.api.past import AtParameter, past_view
@@ -62,13 +63,14 @@ def view_routes(reader: ViewReader, shown: Past) -> APIRouter:
 
     @router.get("/views/{kind}/{resource_id}", response_model=ViewAnswer | PastView)
     async def view(
+        asking: Asking,
         kind: Kind,
         resource_id: PathId,
         at: AtParameter = None,
         if_none_match: Annotated[str | None, Header()] = None,
     ) -> Response:
         """The topic's view and the cursor that goes on from it; 304 when the ETag still holds. With `at`, as it was."""
-        topic = Topic(DEFAULT_TENANT, kind, resource_id)
+        topic = asking.topic(kind, resource_id)
         if at is not None:
             past = to_json(await past_view(shown, topic, at))
             return Response(past, media_type="application/json", headers={"Cache-Control": "no-store, private"})

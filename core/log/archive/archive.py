@@ -52,7 +52,7 @@ class Whole(NamedTuple):
     oldest: StreamId
 
     def explained(self, until: int) -> bool:
-        """Whether nothing is missing but what was given up: everything before ``until`` (ms), or nothing where it is 0."""
+        """Whether nothing is missing but what was given up: all before ``until`` (ms); nothing was where it is 0."""
         return self.since == BEGINNING or (until > 0 and self.since == self.oldest >= StreamId(until, 0))
 
 
