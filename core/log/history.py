@@ -50,7 +50,15 @@ class History:
     async def read(
         self, source: Source, *, after: StreamId = BEGINNING, upto: StreamId | None = None
     ) -> AsyncGenerator[Logged]:
-        """The entries after ``after`` up to ``upto`` (None: the newest), oldest first, each once."""
+        """The entries after ``after`` up to ``upto`` (None: the newest), oldest first, each once.
+
+        Of what was erased the places are left, as of events that are in no view.
+        """
+        hidden = await self._log.tombstones.hidden()
+        async for logged in self._read(source, after, upto):
+            yield logged.erased if hidden.hides_entry(logged.entry) else logged
+
+    async def _read(self, source: Source, after: StreamId, upto: StreamId | None) -> AsyncGenerator[Logged]:
         continuity: Continuity | None = None
         async for logged in self._log.read(source, after=after, upto=upto):
             stream_id = logged.entry.stream_id
@@ -75,6 +83,16 @@ class History:
 
         The log is looked at first: what it loses meanwhile is in the archive.
         """
+        hidden = await self._log.tombstones.hidden()
+        found: list[Row] = []
+        while rows := await self._find(wanted, after, limit - len(found)):
+            found += [row for row in rows if not hidden.hides(row.tenant, row.topic, row.user_id, row.stream_ms)]
+            if len(rows) < limit or len(found) == limit:
+                break
+            after = rows[-1].place
+        return found
+
+    async def _find(self, wanted: Wanted, after: Place | None, limit: int) -> list[Row]:
         found: dict[Place, Row] = {}
         for source in self._keys.sources():
             if source.stream in wanted.streams:
@@ -146,7 +164,11 @@ class History:
         """What the topic's view was when the beginning of its history was given up; None: all of it is there."""
         if self._archive is None or not (until := await self._given_up()):
             return None
-        return await self._archive.bases.find(until, topic)
+        base = await self._archive.bases.find(until, topic)
+        hidden = await self._log.tombstones.hidden()
+        if base is not None and hidden.hides(topic.tenant, topic.name, None, base.first.milliseconds):
+            return None
+        return base
 
     async def _given_up(self) -> int:
         """Up to which millisecond events were given up, or are about to be; 0 where none were."""

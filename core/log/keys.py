@@ -261,6 +261,16 @@ class Keys:
         return f"{self.prefix}:audit"
 
     @property
+    def tombstones(self) -> str:
+        """Hash: user topic → who was erased, and up to when, see `core.log.tombstones`."""
+        return f"{self.prefix}:tombstones"
+
+    @property
+    def erased(self) -> str:
+        """Hash: user topic → which tombstone of it the archive has been through with, and what that removed."""
+        return f"{self.prefix}:erased"
+
+    @property
     def maintenance(self) -> str:
         """String: which command changes views or partitions just now, and the name of its run."""
         return f"{self.prefix}:maintenance"
@@ -272,7 +282,7 @@ class Keys:
 
     def is_permanent(self, key: str) -> bool:
         """Whether a key may live without a TTL: there are few of these, and each is bounded."""
-        allowed = {self.audit, self.watched, self.layout, self.spooled, self.sandbox}
+        allowed = {self.audit, self.watched, self.layout, self.spooled, self.sandbox, self.tombstones, self.erased}
         for source in self.sources():
             allowed |= {source.key, source.offset, source.archived, source.moved}
             allowed |= {self.dead(source), self.parked(source)}

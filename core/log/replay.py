@@ -13,6 +13,7 @@ from core.log.dead import DeadLetters
 from core.log.entry import Entry
 from core.log.keys import Keys, Source
 from core.log.read import entries_of, read_entries
+from core.log.tombstones import Tombstones
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, StreamId
 
@@ -29,6 +30,11 @@ class Logged(NamedTuple):
     entry: Entry
     parked: bool
 
+    @property
+    def erased(self) -> "Logged":
+        """Its place alone, as of an entry that is in no view."""
+        return Logged(self.source, Entry(self.entry.stream_id, {b"offset": str(self.entry.offset).encode()}), True)
+
 
 class LogReader:
     """Reads the log of one deployment.
@@ -40,6 +46,7 @@ class LogReader:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._dead = DeadLetters(redis, keys)
+        self.tombstones = Tombstones(redis, keys)
 
     async def read(
         self, source: Source, *, after: StreamId = BEGINNING, upto: StreamId | None = None, page: int = _PAGE

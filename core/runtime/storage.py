@@ -31,6 +31,10 @@ StorageUrl = Annotated[
 """The setting ``STORAGE_URL``, the same for every service that reads or writes files."""
 
 
+DOCUMENTS: Final = "documents"
+"""Where uploaded documents lie, each under its file id. They are deleted below it and nowhere else."""
+
+
 class FileTooLargeError(ValueError):
     """The file has more bytes than are allowed; nothing of it is kept."""
 
@@ -88,6 +92,14 @@ class Storage:
         async for piece in found.stream(min_chunk_size=length):
             return bytes(piece[:length])
         return b""
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is such a file."""
+        try:
+            await obstore.head_async(self._store, key)
+        except FileNotFoundError:
+            return False
+        return True
 
     async def delete(self, key: str) -> None:
         """Remove a file. One that is not there is fine."""

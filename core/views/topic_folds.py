@@ -20,6 +20,7 @@ from core.log.history import History
 from core.log.keys import SOURCES, Keys, Source, partition_of
 from core.log.merge import merge_pages
 from core.log.replay import Continuity, LogReader, topics_named
+from core.log.tombstones import NOBODY
 from core.views.checkpoints import Checkpoints
 from core.views.rebuild import Fresh, LogState, heard_sources
 from core.views.stored import FeedEntry
@@ -82,6 +83,7 @@ class TopicFolds:
         self._later: dict[Topic, list[tuple[StreamId, str]]] = {}
         self._moved: dict[str, int] = {}
         self._until = 0
+        self._hidden = NOBODY
         self._unread: set[Topic] = set()
         self._progress = progress
         self._checkpoints = Checkpoints(redis, keys)
@@ -129,7 +131,7 @@ class TopicFolds:
             async for rows in archive.read_stream(stream, until=until):
                 for row in rows:
                     source = self._concerns(row.stream, row.tenant, row.topic, row.user_id)
-                    if source is not None and not row.parked:
+                    if source is not None and not row.parked and not self._is_hidden(row):
                         self._fold(source, row)
                 self._progress(len(rows))
         return self._folds
@@ -207,10 +209,12 @@ class TopicFolds:
 
     async def _begin_at_bases(self, archive: Archive) -> None:
         """Have views whose beginning was given up begin with what they were then."""
+        self._hidden = await self._log.tombstones.hidden(fresh=True)
         self._until = await archive.bases.newest() or 0
         async for page in archive.bases.read(self._until):
             for base in page:
-                if self._wanted(base.topic):
+                topic, began = base.topic, base.first.milliseconds
+                if self._wanted(topic) and not self._hidden.hides(topic.tenant, topic.name, None, began):
                     self._folds[base.topic] = Fresh.on(base, self._feed_length, self._keys.partitions)
 
     async def _begin_behind(self, archive: Archive, checkpoints: Mapping[str, Checkpoint]) -> dict[str, StreamId]:
@@ -246,13 +250,16 @@ class TopicFolds:
             page: list[_Placed] = []
             for row in rows:
                 source = self._concerns(row.stream, row.tenant, row.topic, row.user_id)
-                if source is None or row.parked:
+                if source is None or row.parked or self._is_hidden(row):
                     continue
                 place = row.place
                 if place.stream_id <= bounds[source.name]:
                     page.append(_Placed(place, source, row))
             if page:
                 yield page
+
+    def _is_hidden(self, row: Row) -> bool:
+        return self._hidden.hides(row.tenant, row.topic, row.user_id, row.stream_ms)
 
     def _find_source(self, stream: str, tenant: str | None, topic: str | None, user_id: str | None) -> Source | None:
         """Where events of this topic and owner are appended; None when they concern no wanted topic."""

@@ -24,6 +24,7 @@ from services.admin.archive import ARCHIVE
 from services.admin.audit import AUDIT
 from services.admin.command import REFUSED, Command, Deployment, RefusedError
 from services.admin.dead import DEAD
+from services.admin.erase import ERASE
 from services.admin.importing import IMPORT
 from services.admin.rebuild import REBUILD
 from services.admin.repartition import REPARTITION
@@ -43,6 +44,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     REPLAY,
     REPUBLISH,
     AUDIT,
+    ERASE,
 )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final
@@ -24,6 +24,7 @@ from core.views.checkpoints import Checkpoints
 from services.archiver import metrics
 from services.archiver.beginning import Beginning
 from services.archiver.compaction import Compactor
+from services.archiver.erasing import Eraser
 from services.archiver.moving import Mover
 from services.archiver.retention import Retention
 from services.archiver.settings import ArchiverSettings
@@ -62,6 +63,7 @@ class Archiver:
         mover: Mover,
         compactor: Compactor,
         retention: Retention,
+        eraser: Eraser,
     ) -> None:
         self._redis = redis
         self._keys = keys
@@ -73,6 +75,8 @@ class Archiver:
         self._mover = mover
         self._compactor = compactor
         self._retention = retention
+        self._eraser = eraser
+        self._tidying = asyncio.Lock()
         self._spool = settings.open_spool()
         self._look_every = settings.archive_seconds / _LOOKS
         self._tidy_every = settings.archive_seconds * _TIDIED_EVERY
@@ -138,6 +142,9 @@ class Archiver:
             if reached != before:
                 self._mover.wake()
         metrics.WAITING.set(waiting)
+        for tombstone in await self._eraser.due():
+            async with self._tidying:
+                await self._eraser.erase(tombstone, self._holds_lease)
         return 0 if more else self._look_every
 
     async def _tidy(self) -> None:
@@ -147,16 +154,10 @@ class Archiver:
             if not self._holds:
                 continue
             now = datetime.now(UTC)
-            try:
-                await self._compactor.sweep(now.date())
-            except Exception as error:  # noqa: BLE001 - whatever it is: everything is there, in more files than it needs
-                metrics.FAILURES.labels("compaction").inc()
-                log.warning("archive segments cannot be brought together", error=str(error))
-            try:
-                await self._retention.sweep(now)
-            except Exception as error:  # noqa: BLE001 - whatever it is: everything is there, for longer than it needs
-                metrics.FAILURES.labels("retention").inc()
-                log.warning("old archive segments cannot be given up", error=str(error))
+            async with self._tidying:
+                await _attempt("erasing", self._eraser.restore())
+                await _attempt("compaction", self._compactor.sweep(now.date()))
+                await _attempt("retention", self._retention.sweep(now))
 
     async def _holds_lease(self) -> bool:
         """Whether this archiver is the one at work. Rivals would do no harm: they write everything twice."""
@@ -184,3 +185,12 @@ class Archiver:
         if self.failing is not None:
             log.info("archiver goes on", at=self.failing)
         self.failing = None
+
+
+async def _attempt(at: str, chore: Awaitable[None]) -> None:
+    """Do what may as well be done later: all events are there, in more files than are needed or for longer."""
+    try:
+        await chore
+    except Exception as error:  # noqa: BLE001 - whatever it is, archiving goes on
+        metrics.FAILURES.labels(at).inc()
+        log.warning("archive is not tidied", at=at, error=str(error))

@@ -22,6 +22,7 @@ from core.views.store import ViewStore
 from services.archiver.archiver import Archiver
 from services.archiver.beginning import Beginning
 from services.archiver.compaction import Compactor
+from services.archiver.erasing import Eraser
 from services.archiver.moving import Mover
 from services.archiver.retention import Retention
 from services.archiver.settings import ArchiverSettings
@@ -48,6 +49,7 @@ def build(settings: ArchiverSettings, stack: AsyncExitStack) -> Archiver:
         mover=Mover(spool, spooled, store),
         compactor=Compactor(store, parquet, spool.folder / "compacting"),
         retention=Retention(redis, keys, archive, store, days=settings.archive_retention),
+        eraser=Eraser(redis, keys, store, archive.bases, parquet, spool.folder / "erasing"),
     )
 
 

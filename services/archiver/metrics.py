@@ -13,7 +13,8 @@ SPOOL_BYTES: Final = Gauge(
 )
 FAILURES: Final = Counter(
     "pipai_archive_failures_total",
-    "Attempts that failed, by what was in the way: redis, disk, spool (full), store, compaction, retention, archiver.",
+    "Attempts that failed, by what was in the way: redis, disk, spool (full), store, compaction, retention, erasing or "
+    "archiver.",
     ["at"],
 )
 COMPACTED: Final = Counter(

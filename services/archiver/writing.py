@@ -96,12 +96,13 @@ class Writer:
         """What goes into the next segment: of one day, and bounded in entries and bytes."""
         entries: list[Logged] = []
         size, midnight = 0, None
+        hidden = await self._log.tombstones.hidden(fresh=True)
         async for logged in self._log.read(source, after=archived.stream_id, upto=projected.stream_id, page=_PAGE):
             stream_id = logged.entry.stream_id
             midnight = midnight or end_of_day(stream_id)
             if (entries and stream_id >= midnight) or len(entries) >= ROWS or size >= _BYTES:
                 return _Stretch(entries, more=True)
-            entries.append(logged)
+            entries.append(logged.erased if hidden.hides_entry(logged.entry) else logged)
             size += sum(map(len, logged.entry.fields.values()))
         return _Stretch(entries, more=False)
 

@@ -12,7 +12,7 @@ from core.documents import HEAD_BYTES, identify
 from core.log.errors import LogUnavailableError
 from core.runtime.clock import now
 from core.runtime.logs import get_logger
-from core.runtime.storage import Storage
+from core.runtime.storage import DOCUMENTS, Storage
 from pipai_contracts.analysis import DocumentAnalysisInput
 from pipai_contracts.envelope import Envelope
 from pipai_contracts.events import AnalysisProgress, WorkflowProgress
@@ -26,9 +26,6 @@ from services.ingest.temporal import Temporal
 class StorageAwayError(Exception):
     """The storage does not take files right now."""
 
-
-FOLDER: Final = "documents"
-"""Where uploaded files lie in the storage. The janitor deletes below it and nowhere else."""
 
 MAX_FILENAME: Final = 255
 
@@ -80,7 +77,7 @@ class Intake:
         start, chunks = await _begin(form)
         identify(start, filename, head.content_type)
         file_id = uuid4().hex
-        key = f"{FOLDER}/{file_id}"
+        key = f"{DOCUMENTS}/{file_id}"
         try:
             size = await self._storage.put(key, chunks, self._max_bytes)
             document = await self._describe(form, file_id, key, head, filename)

@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from core.runtime.logs import get_logger
-from core.runtime.storage import Storage
-from services.ingest.intake import FOLDER
+from core.runtime.storage import DOCUMENTS, Storage
 
 INTERVAL: Final = 300.0
 """Seconds between two sweeps."""
@@ -37,7 +36,7 @@ class Janitor:
             obstore.exceptions.BaseError: the storage does not answer.
         """
         due: list[str] = []
-        async for key in self._storage.older_than(self._now() - self._ttl, prefix=FOLDER):
+        async for key in self._storage.older_than(self._now() - self._ttl, prefix=DOCUMENTS):
             due.append(key)
             if len(due) == MAX_PER_SWEEP:
                 break

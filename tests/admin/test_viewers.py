@@ -37,3 +37,25 @@ async def test_a_viewer_of_a_rebuilt_view_gets_the_state_and_goes_on(
         assert "reset" not in [frame.event for frame in await other.until(lambda frame: frame.pos == 2)]
         async with api.watching(f"/stream/workflow/w?cursor={first.id}") as resumed:
             assert "reset" in [frame.event for frame in await resumed.until(lambda frame: frame.event == "reset")]
+
+
+async def test_viewers_of_an_erased_user_are_told_that_there_is_nothing_any_more_and_others_go_on(
+    api: Api, producer: Producer, admin: Admin
+) -> None:
+    await producer.progress("hers", 10, 20, user_id="carol")
+    await producer.progress("other", 30)
+    async with api.watching("/stream/workflow/hers") as watched, api.watching("/stream/workflow/other") as other:
+        first = await watched.next()
+        assert first.data["view"]["progress"] == 20
+        await other.next()
+        assert await admin("erase", "carol", "--confirm", "erase user carol") == 0
+        reset = (await watched.until(lambda frame: frame.event == "reset"))[-1]
+        assert reset.data["view"] is None
+        await producer.progress("other", 50)
+        assert "reset" not in [frame.event for frame in await other.until(lambda frame: frame.pos == 2)]
+        await producer.progress("hers", 60, user_id="carol")
+        again = (await watched.until(lambda frame: frame.event == "workflow_progress" and frame.pos == 1))[-1]
+        assert again.data["progress"] == 60
+    async with api.watching(f"/stream/workflow/hers?cursor={first.id}") as resumed:
+        assert "reset" in [frame.event for frame in await resumed.until(lambda frame: frame.event == "reset")]
+    assert (await api.client.get("/views/workflow/hers")).json()["view"]["progress"] == 60

@@ -63,8 +63,24 @@ async def test_copies_that_were_not_used_for_long_go_first(tmp_path: Path) -> No
     await store.file_of(first)
     copy = await store.file_of(third)
     assert copy.exists()
-    assert (tmp_path / "copies" / first.path).exists()
-    assert not (tmp_path / "copies" / second.path).exists()
+    left = {file.name for file in (tmp_path / "copies").rglob("*.parquet")}
+    assert left == {Path(first.path).name, Path(third.path).name}
+
+
+async def test_what_was_written_again_is_copied_again(tmp_path: Path) -> None:
+    """An erasure took something out of it: nobody is to read the old copy."""
+    bucket = MemoryStore()
+    writing, reading = BucketStore(bucket, tmp_path / "w"), BucketStore(bucket, tmp_path / "r")
+    (file, segment), (other, _) = _write(tmp_path, 1), _write(tmp_path, 2)
+    after = other.read_bytes()
+    await writing.take(file, segment)
+    await reading.segments("workflow:progress")
+    copy = await reading.file_of(segment)
+    assert copy.read_bytes() != after
+    await writing.put(other, segment.path)
+    await reading.segments("workflow:progress")
+    assert (await reading.file_of(segment)).read_bytes() == after
+    assert not copy.exists()
 
 
 async def test_a_segment_that_went_while_it_was_asked_for_is_looked_for_again(tmp_path: Path) -> None:

@@ -171,6 +171,19 @@ class Archive:
             files = await self._files(list(of_day))
             yield await asyncio.to_thread(self._parquet.topics, files)
 
+    async def owned(self, tenant: str, user_id: str) -> dict[str, int]:
+        """The topics that have events which are the user's, with how many; the user's own among them."""
+
+        async def look(segments: list[Segment]) -> dict[str, int]:
+            found: dict[str, int] = {}
+            for _, of_day in groupby(sorted(segments, key=_first), key=lambda segment: day_of(segment.first)):
+                files = await self._files(list(of_day))
+                for topic, count in await asyncio.to_thread(self._parquet.owned, files, tenant, user_id):
+                    found[topic] = found.get(topic, 0) + count
+            return found
+
+        return await self._tried(SOURCES, look)
+
     async def size_up(self, until: int | None = None) -> tuple[int, int]:
         """About how many entries there are, and how many topics and users these are of at most, a day at a time.
 

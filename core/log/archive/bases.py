@@ -12,6 +12,7 @@ from core.log.archive.parquet import Parquet
 from core.log.archive.segment import stream_of
 from core.log.archive.store import SegmentStore
 from core.log.keys import Keys, partition_of
+from core.log.tombstones import Tombstone
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, Record, StreamId
 
@@ -107,8 +108,21 @@ class Bases:
         files = await self._files(until) if (until := await self.newest()) is not None else []
         if not files:
             return 0
-        question = "SELECT count(*) FROM read_parquet(?)"
-        return await asyncio.to_thread(lambda: next(self._parquet.ask(question, [files]))[0][0])
+        return await asyncio.to_thread(self._count, "true", [files])
+
+    async def erase(self, tombstone: Tombstone) -> None:
+        """Leave out what the topics were that a tombstone hides, in every set there is."""
+        topics = [*tombstone.topics, f"user:{tombstone.user_id}"]
+        hidden = "tenant = ? AND topic IN (SELECT unnest(?::VARCHAR[]))"
+        for name in await self._store.names(FOLDER):
+            if not _FORM.fullmatch(name):
+                continue
+            given: list[Any] = [[str(await self._store.fetch(name))], tombstone.tenant, topics]
+            if await asyncio.to_thread(self._count, hidden, given):
+                file = self._folder / "erased.parquet"
+                rest = f"SELECT {_NAMES} FROM read_parquet(?) WHERE NOT ({hidden})"  # noqa: S608 - of constants
+                await asyncio.to_thread(self._parquet.copy, rest, given, "tenant, topic", file)
+                await self._store.put(file, name)
 
     async def drop_older(self, until: int) -> None:
         """Remove the sets before this one, and what a crash left of them."""
@@ -124,6 +138,10 @@ class Bases:
         pages = self._parquet.ask(question, [files, *values])
         while (rows := await asyncio.to_thread(next, pages, None)) is not None:
             yield [_base(row) for row in rows]
+
+    def _count(self, where: str, values: Sequence[Any]) -> int:
+        question = f"SELECT count(*) FROM read_parquet(?) WHERE {where}"  # noqa: S608 - of constants
+        return next(self._parquet.ask(question, values))[0][0]
 
     async def _files(self, until: int) -> list[str]:
         names = await self._store.names(f"{FOLDER}/until={until}")

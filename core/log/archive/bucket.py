@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import obstore
 from obstore.exceptions import BaseError
@@ -22,7 +23,8 @@ _IN_USE_SECONDS: Final = 600
 class BucketStore:
     """A store that is a bucket. Copies of the segments that were read last stay in ``copies``.
 
-    They have up to ``most`` bytes, or more where so much was read within minutes.
+    They have up to ``most`` bytes, or more where so much was read within minutes. A copy lies under the tag that the
+    object had when it was listed last: one that was written again, because of an erasure, is copied again.
     """
 
     def __init__(self, bucket: ObjectStore, copies: Path, *, most: int = MOST_BYTES) -> None:
@@ -30,12 +32,14 @@ class BucketStore:
         self._copies = copies
         self._most = most
         self._turn = asyncio.Lock()
+        self._tags: dict[str, str] = {}
 
     async def segments(self, stream: str) -> dict[Segment, int]:
         """What is there of one source stream, each with its bytes."""
         found: dict[Segment, int] = {}
         try:
             async for batch in obstore.list(self._bucket, stream_folder(stream)):
+                self._note(cast("Sequence[Mapping[str, Any]]", batch))
                 parsed = {Segment.parse(one["path"]): one["size"] for one in batch}
                 found |= {segment: size for segment, size in parsed.items() if segment is not None}
         except (BaseError, OSError) as error:
@@ -57,9 +61,13 @@ class BucketStore:
     async def names(self, folder: str) -> list[str]:
         """The names of the objects below a folder."""
         try:
-            return sorted([one["path"] async for batch in obstore.list(self._bucket, folder) for one in batch])
+            names: list[str] = []
+            async for batch in obstore.list(self._bucket, folder):
+                self._note(cast("Sequence[Mapping[str, Any]]", batch))
+                names += [one["path"] for one in batch]
         except (BaseError, OSError) as error:
             raise StoreAwayError(f"{folder} cannot be listed: {error}") from error
+        return sorted(names)
 
     async def put(self, file: Path, name: str) -> None:
         """Upload a file, and remove it here."""
@@ -71,7 +79,7 @@ class BucketStore:
 
     async def fetch(self, name: str) -> Path:
         """The copy of an object, made now unless it is there."""
-        target = self._copies / name
+        target = self._copies / self._tags.get(name, "untagged") / name
         async with self._turn:
             if await asyncio.to_thread(_use, target):
                 return target
@@ -93,6 +101,15 @@ class BucketStore:
                 continue
             except (BaseError, OSError) as error:
                 raise StoreAwayError(f"{name} cannot be deleted: {error}") from error
+
+    def _note(self, batch: Sequence[Mapping[str, Any]]) -> None:
+        """Note what the objects are tagged with; what was copied of an earlier version goes."""
+        for one in batch:
+            tag = blake2b(f"{one['e_tag']} {one['size']}".encode(), digest_size=8).hexdigest()
+            before = self._tags.get(one["path"])
+            if before not in {None, tag}:
+                (self._copies / str(before) / one["path"]).unlink(missing_ok=True)
+            self._tags[one["path"]] = tag
 
     async def _copy(self, name: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)

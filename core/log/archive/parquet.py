@@ -13,6 +13,7 @@ from core.log.archive.rows import COLUMNS, Row, columns_of, row_read
 from core.log.archive.wanted import Place, Wanted
 from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.replay import Logged
+from core.log.tombstones import Tombstone
 from pipai_contracts.ids import KINDS
 from pipai_contracts.record import BEGINNING, StreamId
 
@@ -49,6 +50,15 @@ _SIZE_UP: Final = (
     "SELECT count(*), approx_count_distinct((tenant, topic)) + approx_count_distinct((tenant, user_id)) "
     "FROM read_parquet(?)"
 )
+_HIDDEN: Final = "tenant = ? AND stream_ms <= ? AND (user_id = ? OR topic IN (SELECT unnest(?::VARCHAR[])))"
+_BLANK: Final = {name: f"NULL::{kind}" for name, kind in COLUMNS.items()} | {
+    "stream_ms": "stream_ms",
+    "stream_seq": "stream_seq",
+    "offset": '"offset"',
+    "extra": """'[["offset", "' || "offset" || '"]]'""",
+    "parked": "true",
+}
+"""What is left of an entry: the same as of one that has nothing but its offset, and is in no view."""
 _OPTIONS: Final = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
 
 
@@ -106,6 +116,27 @@ class Parquet:
             SegmentFileError: the disk is full, or one of them cannot be read.
         """
         self.copy(_TOGETHER, [[str(part) for part in parts]], _BY_TOPIC, target)
+
+    def hits(self, files: Sequence[Path], tombstone: Tombstone) -> dict[Path, int]:
+        """How many entries of these segments a tombstone hides; those that have some.
+
+        Raises:
+            SegmentFileError: one of them cannot be read.
+        """
+        question = f"SELECT filename, count(*) FROM read_parquet(?, filename = true) WHERE {_HIDDEN} GROUP BY ALL"  # noqa: S608 - of constants
+        values = [[str(file) for file in files], *_hidden_by(tombstone)]
+        return {Path(name): count for page in self.ask(question, values) for name, count in page}
+
+    def blank(self, file: Path, tombstone: Tombstone, target: Path) -> None:
+        """Write a segment again; of what a tombstone hides the places alone are left, so that offsets prove the rest.
+
+        Raises:
+            SegmentFileError: the disk is full, or it cannot be read.
+        """
+        columns = ", ".join(f'CASE WHEN hidden THEN {_BLANK[name]} ELSE "{name}" END AS "{name}"' for name in COLUMNS)
+        rows = f"SELECT {_NAMES}, coalesce({_HIDDEN}, false) AS hidden FROM read_parquet(?)"  # noqa: S608 - of constants
+        question = f"SELECT {columns} FROM ({rows})"  # noqa: S608 - of constants
+        self.copy(question, [*_hidden_by(tombstone), [str(file)]], _BY_TOPIC, target)
 
     def copy(self, question: str, values: Sequence[Any], order: str, target: Path) -> int:
         """Write what a question finds, in this order, as a file that is whole and on the disk; returns its bytes.
@@ -191,6 +222,18 @@ class Parquet:
         question = "SELECT DISTINCT tenant, topic, user_id FROM read_parquet(?) WHERE tenant IS NOT NULL"
         return [row for page in self.ask(question, [[str(file) for file in files]]) for row in page]
 
+    def owned(self, files: Sequence[Path], tenant: str, user_id: str) -> list[tuple[str, int]]:
+        """The topics in these segments with events that are the user's, and how many; the user's own among them.
+
+        Raises:
+            SegmentFileError: one of them cannot be read.
+        """
+        of_user = "tenant = ? AND (user_id = ? OR topic = ?)"
+        entries = f"SELECT DISTINCT topic, {_BY_ID}, event_id FROM read_parquet(?) WHERE {of_user}"  # noqa: S608 - of constants
+        question = f"SELECT topic, count(*) FROM ({entries}) WHERE topic IS NOT NULL GROUP BY topic"  # noqa: S608 - likewise
+        values = [[str(file) for file in files], tenant, user_id, f"user:{user_id}"]
+        return [row for page in self.ask(question, values) for row in page]
+
     def size_up(self, files: Sequence[Path]) -> tuple[int, int]:
         """About how many entries these segments have, and how many topics and users these are of.
 
@@ -275,6 +318,12 @@ def _column(name: str, kind: str) -> str:
     if kind == "TIMESTAMP_MS":
         return f'make_timestamp_ms(unnest(?::BIGINT[])) AS "{name}"'
     return f'unnest(?::{kind}[]) AS "{name}"'
+
+
+def _hidden_by(tombstone: Tombstone) -> list[Any]:
+    """The values for `_HIDDEN`."""
+    topics = [*tombstone.topics, f"user:{tombstone.user_id}"]
+    return [tombstone.tenant, tombstone.until, tombstone.user_id, topics]
 
 
 def _quoted(path: Path) -> str:

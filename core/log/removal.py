@@ -1,0 +1,103 @@
+"""Removing from the log what a tombstone hides: entries, dead letters, and who owned what."""
+
+from collections.abc import AsyncGenerator
+from typing import Any, Final, NamedTuple, cast
+
+from redis.asyncio import Redis
+
+from core.log.entry import Entry
+from core.log.keys import Keys, Source
+from core.log.letters import original_of
+from core.log.read import read_entries
+from core.log.scan import keys_beginning
+from core.log.tombstones import Hidden, Tombstone
+from pipai_contracts.ids import Topic
+from pipai_contracts.record import BEGINNING, StreamId
+
+_PAGE: Final = 500
+
+
+class Removed(NamedTuple):
+    """How many entries and dead letters there were."""
+
+    events: int
+    letters: int
+
+
+class LogRemover:
+    """Removes entries of one deployment's log. Its methods raise `redis.exceptions.RedisError`; again is safe."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def owned(self, tenant: str, user_id: str) -> dict[str, int]:
+        """The topics that the log has events of which are the user's, with how many; the user's own among them."""
+        found: dict[str, int] = {}
+        own = Hidden([Tombstone(tenant, user_id, 2**53, frozenset())])
+        for source in self._keys.sources():
+            async for entry in self._entries(source):
+                if own.hides_entry(entry):
+                    name = entry.fields[b"topic"].decode(errors="replace")
+                    found[name] = found.get(name, 0) + 1
+        return found
+
+    async def is_behind(self, source: Source, reached: StreamId, until: int) -> bool:
+        """Whether there are entries of that time (milliseconds) beyond ``reached``."""
+        upto = StreamId(until + 1, 0)
+        return reached < upto and bool(await read_entries(self._redis, source, after=reached, upto=upto, count=1))
+
+    async def later_topics(self, tombstone: Tombstone) -> set[Topic]:
+        """The topics of a tombstone, the user's own among them, that have later events in the log."""
+        ever, gone = Hidden([tombstone._replace(until=2**53)]), Hidden([tombstone])
+        found = set[Topic]()
+        for source in self._keys.sources():
+            async for entry in self._entries(source):
+                if ever.hides_entry(entry) and not gone.hides_entry(entry):
+                    found.add(Topic.parse(f"{tombstone.tenant}:{entry.fields[b'topic'].decode(errors='replace')}"))
+                    found.add(Topic(tombstone.tenant, "user", tombstone.user_id))
+        return found
+
+    async def remove(self, tombstone: Tombstone) -> Removed:
+        """Remove what it hides."""
+        hidden = Hidden([tombstone])
+        events = letters = 0
+        for source in self._keys.sources():
+            gone = [entry.stream_id async for entry in self._entries(source) if hidden.hides_entry(entry)]
+            events += await self._delete(source.key, gone)
+            letters += await self._remove_letters(source, hidden)
+            await self._remove_notes(source, tombstone)
+        return Removed(events, letters)
+
+    async def _entries(self, source: Source) -> AsyncGenerator[Entry]:
+        after = BEGINNING
+        while page := await read_entries(self._redis, source, after=after, count=_PAGE):
+            for entry in page:
+                yield entry
+            after = page[-1].stream_id
+
+    async def _remove_letters(self, source: Source, hidden: Hidden) -> int:
+        key, after = self._keys.dead(source), "-"
+        gone: list[StreamId] = []
+        while page := cast("list[Any]", await self._redis.xrange(key, min=after, count=_PAGE)):
+            for letter_id, raw in page:
+                stood = StreamId.parse(raw.get(b"stream_id", letter_id))
+                if hidden.hides_entry(Entry(stood, original_of(raw))):
+                    gone.append(StreamId.parse(letter_id))
+            after = f"({page[-1][0].decode()}"
+        return await self._delete(key, gone)
+
+    async def _delete(self, key: str, gone: list[StreamId]) -> int:
+        count = 0
+        for start in range(0, len(gone), _PAGE):
+            count += await self._redis.xdel(key, *map(str, gone[start : start + _PAGE]))
+        return count
+
+    async def _remove_notes(self, source: Source, tombstone: Tombstone) -> None:
+        """Forget whose topics were, and that their events were appended."""
+        names = {*tombstone.topics, f"user:{tombstone.user_id}"}
+        for what in ("owner", "seen"):
+            async for key in keys_beginning(self._redis, f"{source.companion}:{what}:"):
+                note = source.note_of(key)
+                if note is not None and note[0].tenant == tombstone.tenant and note[0].name in names:
+                    await self._redis.unlink(key)

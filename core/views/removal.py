@@ -1,0 +1,66 @@
+"""Removing views for good, with all that was told of them."""
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final, NamedTuple, cast
+
+from redis.asyncio import Redis
+
+from core.log.keys import Keys, partition_of
+from core.runtime.lua import load_script
+from core.views.store import CHANGES_LENGTH
+from pipai_contracts.ids import Topic
+
+_PAGE: Final = 500
+_NOBODY: Final = "-"
+"""Names no topic in a change feed."""
+
+
+class Removed(NamedTuple):
+    """How many views there were, and how many entries of feeds and of change feeds."""
+
+    views: int
+    feed_entries: int
+    changes: int
+
+
+class ViewRemover:
+    """Removes views of one deployment. Its methods raise `redis.exceptions.RedisError`; doing it again is safe."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._remove = load_script(redis, __file__, "remove.lua")
+
+    async def remove(self, topics: Collection[Topic]) -> Removed:
+        """Remove these views, their feeds, and what change feeds have of them.
+
+        Who watches one is given ``reset``, and what the view is then.
+        """
+        views = entries = changes = 0
+        for topic in topics:
+            was, had = await self._remove_one(topic)
+            views, entries = views + was, entries + had
+        paths = {topic.path.encode() for topic in topics}
+        for partition, topic in {partition_of(topic, self._keys.partitions): topic for topic in topics}.items():
+            await self._remove_one(topic, told=_NOBODY)  # the last entry has to stay: it numbers the next
+            changes += await self._scrub(partition, paths)
+        return Removed(views, entries, changes)
+
+    async def _remove_one(self, topic: Topic, *, told: str | None = None) -> tuple[int, int]:
+        keys = self._keys
+        script_keys = [keys.changes(partition_of(topic, keys.partitions)), keys.view(topic), keys.feed(topic)]
+        answer = await self._remove(keys=script_keys, args=[told or topic.path, CHANGES_LENGTH, int(told is not None)])
+        was, had = cast("Sequence[int]", answer)
+        return was, had
+
+    async def _scrub(self, partition: int, paths: set[bytes]) -> int:
+        """Take entries about these topics out of a change feed; who has not read them looks again at everything."""
+        key, after, count = self._keys.changes(partition), "-", 0
+        while page := cast("list[Any]", await self._redis.xrange(key, min=after, count=_PAGE)):
+            events = [entry_id for entry_id, fields in page if fields.get(b"topic") in paths]
+            found = events + [entry_id for entry_id, fields in page if fields.get(b"rebuilt") in paths]
+            if found:
+                await self._redis.xdel(key, *found)
+            count += len(events)
+            after = f"({page[-1][0].decode()}"
+        return count

@@ -1,0 +1,194 @@
+"""``pipai-admin erase``: forget a user, in everything that the deployment keeps."""
+
+import asyncio
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from core.log.archive.checkpoints import ArchiveCheckpoints
+from core.log.audit import AuditLog
+from core.log.removal import LogRemover
+from core.log.tombstones import Tombstone, Tombstones
+from core.runtime.redis import ask_holder
+from core.runtime.settings import Settings
+from core.runtime.storage import DOCUMENTS, Storage, StorageUrl, open_storage
+from core.views.checkpoints import Checkpoints
+from core.views.refold import Refolder
+from core.views.removal import ViewRemover
+from pipai_contracts.ids import DEFAULT_TENANT, Topic, check_id
+from services.admin.command import DONE, FOUND, Command, Deployment, RefusedError
+from services.admin.progress import Progress
+from services.admin.words import counted, plain
+
+PATIENCE: Final = 120.0
+"""Seconds in which projectors and archiver are to be through with what is there."""
+
+_LOOK_SECONDS: Final = 0.2
+
+
+class _StorageSettings(Settings):
+    storage_url: StorageUrl = ""
+
+
+@dataclass(slots=True)
+class Report:
+    """What was removed. ``done``: nothing of the user is left."""
+
+    user: str
+    done: bool = False
+    topics: int = 0
+    events_in_streams: int = 0
+    events_in_archive: int = 0
+    views: int = 0
+    feed_entries: int = 0
+    changes: int = 0
+    dead_letters: int = 0
+    uploads: int = 0
+
+
+def _add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("user", metavar="USER", help="the user's id")
+    parser.add_argument("--tenant", default=DEFAULT_TENANT, help="whose user that is (default: %(default)s)")
+    parser.add_argument("--confirm", metavar="WORDS", help="what a call without this says is to be typed here")
+    parser.add_argument("--json", action="store_true", help="the report as JSON")
+
+
+async def _erase(deployment: Deployment, chosen: Namespace) -> int:
+    """Say what would go; with the right words, have it go."""
+    try:
+        user = Topic(chosen.tenant, "user", check_id(chosen.user))
+    except ValueError as error:
+        raise RefusedError(f"the user's {error}") from error
+    owned = await _owned(deployment, user)
+    words = f"erase user {plain(user.id)}"
+    if chosen.confirm is None:
+        events = counted(sum(owned.values()), "event")
+        sys.stdout.write(
+            f"{events} of {counted(len(owned), 'topic')}; all events of these topics go, and what was made of them\n"
+            f'nothing was removed; to do it, call this again with --confirm "{words}"\n'
+        )
+        return DONE
+    if chosen.confirm != words:
+        raise RefusedError(f'--confirm has to be "{words}"; nothing was removed')
+    report = await _Erasure(deployment, user).carry_out(frozenset(owned))
+    _tell(report, as_json=chosen.json)
+    return DONE if report.done else FOUND
+
+
+async def _owned(deployment: Deployment, user: Topic) -> dict[str, int]:
+    """The user's topics with how many of their events name the user."""
+    found = await LogRemover(deployment.redis, deployment.keys).owned(user.tenant, user.id)
+    if deployment.archive is not None:
+        for name, count in (await deployment.archive.owned(user.tenant, user.id)).items():
+            found[name] = max(count, found.get(name, 0))
+    return found
+
+
+class _Erasure:
+    """One run. What was begun goes on with the next."""
+
+    def __init__(self, deployment: Deployment, user: Topic) -> None:
+        redis, keys, settings = deployment.redis, deployment.keys, deployment.settings
+        self._deployment = deployment
+        self._user = user
+        self._tombstones = Tombstones(redis, keys)
+        self._log = LogRemover(redis, keys)
+        self._views = ViewRemover(redis, keys)
+        self._refolder = Refolder(
+            redis, keys, deployment.history, feed_length=settings.stream_max_entries, ttl=settings.view_ttl
+        )
+        self._report = Report(user.id)
+
+    async def carry_out(self, owned: frozenset[str]) -> Report:
+        """Set up the tombstone, then remove what it hides: where it is made again from first, the log last.
+
+        Raises:
+            RefusedError: the projectors do not come to the end of what there is.
+        """
+        report, deployment = self._report, self._deployment
+        audit = AuditLog(deployment.redis, deployment.keys)
+        begun = await audit.write("erase", {"tenant": self._user.tenant, "user": self._user.id})
+        tombstone = await self._set_up(owned)
+        report.topics = len(tombstone.topics)
+        await self._wait(lambda: self._is_projected(tombstone), "no projector is through with events of the user")
+        going_on = await self._log.later_topics(tombstone)
+        await self._remove_views(tombstone, going_on)
+        report.uploads = await _remove_uploads(open_storage(_StorageSettings().storage_url), tombstone)
+        if await self._is_out_of_archive(tombstone):
+            removed = await self._log.remove(tombstone)
+            report.events_in_streams, report.dead_letters = removed.events, removed.letters
+            report.done = True
+        await audit.write("erase", asdict(report), of=begun)
+        return report
+
+    async def _set_up(self, owned: frozenset[str]) -> Tombstone:
+        """The tombstone, with the topics that came while it was set up."""
+        seconds, micros = await ask_holder(self._deployment.redis, self._deployment.keys.layout, "TIME")
+        until = int(seconds) * 1000 + int(micros) // 1000
+        await self._tombstones.add(Tombstone(self._user.tenant, self._user.id, until, owned))
+        later = frozenset(await self._log.owned(self._user.tenant, self._user.id))
+        return await self._tombstones.add(Tombstone(self._user.tenant, self._user.id, until, later))
+
+    async def _is_projected(self, tombstone: Tombstone) -> bool:
+        sources = self._deployment.keys.sources()
+        projected = await Checkpoints(self._deployment.redis, self._deployment.keys).load_all(sources)
+        for source, view in projected.items():
+            if await self._log.is_behind(source, view.lowest.stream_id, tombstone.until):
+                return False
+        return True
+
+    async def _remove_views(self, tombstone: Tombstone, going_on: set[Topic]) -> None:
+        names = {*tombstone.topics, self._user.name}
+        topics = [Topic.parse(f"{self._user.tenant}:{name}") for name in sorted(names)]
+        removed = await self._views.remove(topics)
+        self._report.views, self._report.feed_entries, self._report.changes = removed
+        await self._refolder.refold([topic for topic in topics if topic in going_on])
+
+    async def _is_out_of_archive(self, tombstone: Tombstone) -> bool:
+        """Whether the archiver has removed what the archive had, or there is no archive."""
+        archived = await ArchiveCheckpoints(self._deployment.redis).load(self._deployment.keys.sources())
+        if self._deployment.archive is None or not any(archived.values()):
+            return True
+        try:
+            await self._wait(lambda: self._tombstones.is_settled(tombstone), "no archiver has been through the archive")
+        except RefusedError as error:
+            sys.stderr.write(f"{error}\n")
+            return False
+        self._report.events_in_archive = await self._tombstones.removed(tombstone) or 0
+        return True
+
+    async def _wait(self, condition: Callable[[], Awaitable[bool]], without: str) -> None:
+        progress, waited = Progress("seconds waited for projectors and archiver"), 0
+        ends = asyncio.get_running_loop().time() + PATIENCE
+        while not await condition():
+            if asyncio.get_running_loop().time() > ends:
+                raise RefusedError(f"{without}: they are hidden, not removed; run this again when one is at work")
+            await asyncio.sleep(_LOOK_SECONDS)
+            waited += 1
+            progress.step(int(waited * _LOOK_SECONDS) - int((waited - 1) * _LOOK_SECONDS))
+
+
+async def _remove_uploads(storage: Storage, tombstone: Tombstone) -> int:
+    """Delete the documents among the topics."""
+    removed = 0
+    for kind, _, file_id in (name.partition(":") for name in tombstone.topics):
+        key = f"{DOCUMENTS}/{file_id}"
+        if kind == "file" and file_id.isalnum() and await storage.exists(key):
+            await storage.delete(key)
+            removed += 1
+    return removed
+
+
+def _tell(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(f"{json.dumps(asdict(report))}\n")
+        return
+    for name, value in asdict(report).items():
+        sys.stdout.write(f"{name.replace('_', ' ')}: {plain(str(value))}\n")
+
+
+ERASE: Final = Command("erase", "forget a user: events, views, documents and all", _add_arguments, _erase)
+"""The command."""

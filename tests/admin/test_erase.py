@@ -1,0 +1,265 @@
+"""A user is forgotten: nothing of theirs is found anywhere, and nobody else's is touched."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import duckdb
+import pytest
+
+from core.log.archive.bases import Bases
+from core.log.scan import keys_beginning
+from core.log.tombstones import Tombstones
+from core.runtime.storage import DOCUMENTS, open_storage
+from pipai_contracts.ids import Topic
+from tests.admin.conftest import Admin
+from tests.archiver.conftest import Archived, any_archived, archived, quick_watch
+from tests.archiver.test_rebuilding import of_the_archive, shown_views
+from tests.conftest import wait_until
+from tests.core.telling import Told, ai, analysis, notice, step
+from tests.projector.random_run import random_run
+
+__all__ = ["any_archived", "archived", "of_the_archive", "quick_watch"]
+
+_USER = "carol-who-leaves"
+_MARK = "what carol wrote"
+_WORDS = f"erase user {_USER}"
+
+
+@pytest.fixture(autouse=True)
+def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("STORAGE_URL", (tmp_path / "documents").as_uri())
+    return (tmp_path / "documents").as_uri()
+
+
+def _carols() -> list[Told]:
+    """Events of a workflow, a file and the user; the first of the workflow before anybody said whose it is."""
+    return [
+        step(10, _MARK, of="carols"),
+        *(step(at, _MARK, of="carols").by(_USER) for at in (20, 30)),
+        ai(_MARK, of="carols").by(_USER),
+        analysis(50, _MARK, of="carolsfile", result={"text": _MARK}).by(_USER),
+        notice(_MARK, of=_USER),
+    ]
+
+
+@asynccontextmanager
+async def _at_work(archived: Archived) -> AsyncGenerator[None]:
+    async with archived.deployment.projecting(), archived.archiving() as archiver:
+        await wait_until(lambda: archiver.ready)
+        yield
+
+
+async def _publish_all(archived: Archived) -> None:
+    others = list(random_run(1, 200))
+    await archived.deployment.publish(*others[:100], *_carols(), *others[100:])
+    await archived.settled()
+
+
+async def _found_in_redis(archived: Archived) -> list[str]:
+    """Keys with anything of the user's in their name or content."""
+    deployment, found = archived.deployment, list[str]()
+    known = {deployment.keys.tombstones, deployment.keys.erased, deployment.keys.audit}
+    async for key in keys_beginning(deployment.redis, ""):
+        if deployment.keys.prefix in key and key not in known:
+            content = await _content(archived, key)
+            found += [key for text in (_MARK, _USER, "carols") if text in content]
+    return found
+
+
+async def _content(archived: Archived, key: str) -> str:
+    redis = cast("Any", archived.deployment.redis)
+    read = {
+        b"stream": lambda: redis.xrange(key),
+        b"hash": lambda: redis.hgetall(key),
+        b"string": lambda: redis.get(key),
+        b"zset": lambda: redis.zrange(key, 0, -1),
+        b"list": lambda: redis.lrange(key, 0, -1),
+    }[await redis.type(key)]
+    return f"{key!r} {await read()}"
+
+
+def _found_in_files(folder: Path) -> list[str]:
+    """Parquet files with anything of the user's."""
+    found = list[str]()
+    for file in folder.rglob("*.parquet"):
+        with duckdb.connect() as database:
+            rows = database.execute("SELECT * FROM read_parquet(?, hive_partitioning = false)", [str(file)]).fetchall()
+        if any(text in str(rows) for text in (_MARK, _USER, "carols")):
+            found.append(file.name)
+    return found
+
+
+def _report(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """What the command said; the services log to the same place."""
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    return json.loads(line)
+
+
+async def _others(archived: Archived) -> dict[Topic, Any]:
+    views = await shown_views(archived)
+    return {topic: view for topic, view in views.items() if topic.id not in {_USER, "carols", "carolsfile"}}
+
+
+async def test_nothing_of_the_user_is_left_and_nothing_of_others_is_touched(
+    any_archived: Archived, admin: Admin, tmp_path: Path, documents: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archived, partitions = any_archived, any_archived.deployment.keys.partitions
+    storage = open_storage(documents)
+    for name in ("carolsfile", "another"):
+        await storage.put(f"{DOCUMENTS}/{name}", _chunks(), 100)
+    async with _at_work(archived):
+        await _publish_all(archived)
+        before, count = await _others(archived), len(await archived.all_history())
+        assert await _found_in_redis(archived)
+        assert await admin("erase", _USER, "--confirm", _WORDS, "--json", partitions=partitions) == 0
+        report = _report(capsys)
+        assert report == {
+            "user": _USER,
+            "done": True,
+            "topics": 3,
+            "events_in_streams": 6,
+            "events_in_archive": 6,
+            "views": 3,
+            "feed_entries": 10,
+            "changes": 10,
+            "dead_letters": 0,
+            "uploads": 1,
+        }
+        assert await _found_in_redis(archived) == []
+        assert await _others(archived) == before
+        assert len(await archived.all_history()) == count, "the places of what is gone are left"
+    assert _found_in_files(tmp_path) == []
+    assert [await storage.exists(f"{DOCUMENTS}/{name}") for name in ("carolsfile", "another")] == [False, True]
+    assert await admin("verify", partitions=partitions) == 0
+    assert f"verified {len(before)}, different 0, unverifiable 0" in capsys.readouterr().out
+
+
+async def _chunks() -> AsyncGenerator[bytes]:
+    yield b"of a document"
+
+
+async def test_without_the_words_it_is_only_said_what_would_go(
+    archived: Archived, admin: Admin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with _at_work(archived):
+        await _publish_all(archived)
+    assert await admin("erase", _USER) == 0
+    assert "5 events of 3 topics" in (told := capsys.readouterr().out)
+    assert f'--confirm "{_WORDS}"' in told
+    assert await admin("erase", _USER, "--confirm", "erase") == 2
+    assert await Tombstones(archived.deployment.redis, archived.deployment.keys).load() == {}
+    assert await _found_in_redis(archived)
+
+
+async def test_what_is_published_afterwards_is_kept(archived: Archived, admin: Admin) -> None:
+    deployment = archived.deployment
+    async with _at_work(archived):
+        await _publish_all(archived)
+        assert await admin("erase", _USER, "--confirm", _WORDS) == 0
+        await deployment.publish(step(60, "again", of="carols").by(_USER), notice("welcome back", of=_USER))
+        await archived.settled()
+        stored = (await deployment.store.load([Topic("default", "workflow", "carols")])).popitem()[1]
+        assert stored.pos == 1
+        history = archived.history.read_topic(Topic("default", "workflow", "carols"))
+        assert [record.envelope.event.model_dump()["progress"] async for page in history for record in page] == [60]
+    assert await admin("verify") == 0
+
+
+async def test_nobody_finds_them_from_the_tombstone_on(
+    archived: Archived,
+    admin: Admin,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No archiver comes to carry it out; when one does, the next run sees it through."""
+    monkeypatch.setattr("services.admin.erase.PATIENCE", 0)
+    monkeypatch.setattr("core.log.tombstones._REMEMBERED", -1)
+    async with _at_work(archived):
+        await _publish_all(archived)
+    assert await admin("erase", _USER, "--confirm", _WORDS) == 1
+    assert "run this again" in capsys.readouterr().err
+    assert _found_in_files(tmp_path), "what nobody finds is still there"
+    assert _MARK not in str(await archived.all_history())
+    topic = Topic("default", "workflow", "carols")
+    assert [page async for page in archived.history.read_topic(topic)] == []
+    assert await admin("verify") == 0
+    monkeypatch.setattr("services.admin.erase.PATIENCE", 30)
+    async with _at_work(archived):
+        assert await admin("erase", _USER, "--confirm", _WORDS) == 0
+    assert (_found_in_files(tmp_path), await _found_in_redis(archived)) == ([], [])
+
+
+async def test_an_archiver_that_is_killed_in_the_middle_is_followed_by_one_that_goes_on(
+    archived: Archived, admin: Admin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    erase, died = Bases.erase, asyncio.Event()
+
+    async def die(bases: Bases, *asked: Any) -> None:
+        if not died.is_set():
+            died.set()
+            raise ConnectionError("killed")
+        await erase(bases, *asked)
+
+    monkeypatch.setattr(Bases, "erase", die)
+    async with _at_work(archived):
+        await _publish_all(archived)
+        assert await admin("erase", _USER, "--confirm", _WORDS) == 0
+    assert died.is_set()
+    assert _found_in_files(tmp_path) == []
+
+
+async def test_a_redis_that_lost_its_tombstones_takes_those_of_the_archive(archived: Archived, admin: Admin) -> None:
+    deployment = archived.deployment
+    async with _at_work(archived):
+        await _publish_all(archived)
+        assert await admin("erase", _USER, "--confirm", _WORDS) == 0
+    tombstones = Tombstones(deployment.redis, deployment.keys)
+    before = await tombstones.load()
+    await deployment.redis.unlink(deployment.keys.tombstones)
+    async with _at_work(archived):
+        await wait_until(lambda: _has(tombstones, before), 20)
+
+
+async def _has(tombstones: Tombstones, wanted: object) -> bool:
+    return await tombstones.load() == wanted
+
+
+async def test_dead_letters_of_the_user_go_and_no_others(
+    archived: Archived, admin: Admin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployment = archived.deployment
+    source = deployment.source()
+    async with _at_work(archived):
+        await _publish_all(archived)
+        for of, user in (("carols", _USER), ("another", "ada")):
+            fields: dict[Any, Any] = {
+                "id": f"bad {of}", "type": "workflow_progress", "v": "1", "tenant": "default",
+                "topic": f"workflow:{of}",
+                "offset": await deployment.redis.incr(source.offset), "user": user, "run": "", "time": "no time",
+                "data": _MARK if user == _USER else "what ada wrote",
+            }  # fmt: skip
+            await deployment.redis.xadd(source.key, fields)
+        await wait_until(lambda: _letters(archived, 2), 20)
+        await archived.settled()
+        assert await admin("erase", _USER, "--confirm", _WORDS, "--json") == 0
+        assert _report(capsys)["dead_letters"] == 1
+        assert await _letters(archived, 1)
+        assert await _found_in_redis(archived) == []
+
+
+async def _letters(archived: Archived, count: int) -> bool:
+    return await archived.deployment.redis.xlen(archived.deployment.keys.dead(archived.deployment.source())) == count
+
+
+async def test_it_works_without_an_archive(archived: Archived, admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCHIVE_URL", "off")
+    async with archived.deployment.projecting():
+        await archived.deployment.publish(*_carols(), *random_run(1, 50))
+        await archived.projected()
+        assert await admin("erase", _USER, "--confirm", _WORDS) == 0
+    assert await _found_in_redis(archived) == []
