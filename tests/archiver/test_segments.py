@@ -134,6 +134,17 @@ def _left(folder: Path) -> list[Path]:
     return list(folder.glob("*.parquet"))
 
 
+def test_what_does_not_fit_into_memory_is_sorted_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder whose parents are not there yet."""
+    monkeypatch.setattr("core.log.archive.parquet._MEMORY", "40MB")
+    parquet = Parquet(tmp_path / "not" / "there" / "yet")
+    try:
+        many = "SELECT hash(i)::VARCHAR || repeat('x', 100) AS text FROM range(500000) t(i) ORDER BY text"
+        assert sum(len(page) for page in parquet.ask(many, [])) == 500_000
+    finally:
+        parquet.close()
+
+
 async def test_closing_breaks_off_what_is_under_way(tmp_path: Path) -> None:
     """A thread that still works with it would take the process down with it."""
     random, parquet = Random(1), Parquet(tmp_path / "sorting")

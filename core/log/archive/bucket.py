@@ -43,7 +43,7 @@ class BucketStore:
                 parsed = {Segment.parse(one["path"]): one["size"] for one in batch}
                 found |= {segment: size for segment, size in parsed.items() if segment is not None}
         except (BaseError, OSError) as error:
-            raise StoreAwayError(f"segments cannot be listed: {error}") from error
+            raise StoreAwayError(f"segments cannot be listed: {_said(error)}") from error
         return found
 
     async def take(self, file: Path, segment: Segment) -> None:
@@ -66,7 +66,7 @@ class BucketStore:
                 self._note(cast("Sequence[Mapping[str, Any]]", batch))
                 names += [one["path"] for one in batch]
         except (BaseError, OSError) as error:
-            raise StoreAwayError(f"{folder} cannot be listed: {error}") from error
+            raise StoreAwayError(f"{folder} cannot be listed: {_said(error)}") from error
         return sorted(names)
 
     async def put(self, file: Path, name: str) -> None:
@@ -75,7 +75,7 @@ class BucketStore:
             await obstore.put_async(self._bucket, name, file)
             await asyncio.to_thread(file.unlink)
         except (BaseError, OSError) as error:
-            raise StoreAwayError(f"{name} cannot be uploaded: {error}") from error
+            raise StoreAwayError(f"{name} cannot be uploaded: {_said(error)}") from error
 
     async def fetch(self, name: str) -> Path:
         """The copy of an object, made now unless it is there."""
@@ -88,7 +88,7 @@ class BucketStore:
             except FileNotFoundError:  # brought together with others: who reads will notice, and ask anew
                 return target
             except (BaseError, OSError) as error:
-                raise StoreAwayError(f"{name} cannot be read: {error}") from error
+                raise StoreAwayError(f"{name} cannot be read: {_said(error)}") from error
             await asyncio.to_thread(self._drop_oldest)
         return target
 
@@ -100,7 +100,7 @@ class BucketStore:
             except FileNotFoundError:
                 continue
             except (BaseError, OSError) as error:
-                raise StoreAwayError(f"{name} cannot be deleted: {error}") from error
+                raise StoreAwayError(f"{name} cannot be deleted: {_said(error)}") from error
 
     def _note(self, batch: Sequence[Mapping[str, Any]]) -> None:
         """Note what the objects are tagged with; what was copied of an earlier version goes."""
@@ -141,3 +141,8 @@ def _use(copy: Path) -> bool:
         return False
     copy.touch()
     return True
+
+
+def _said(error: BaseException) -> str:
+    """What went wrong, without what a developer of the library wants to know besides."""
+    return str(error).partition("\n")[0]

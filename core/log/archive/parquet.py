@@ -74,6 +74,7 @@ class Parquet:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._config: dict[str, Any] = {
             "threads": 1,
             "memory_limit": _MEMORY,
@@ -271,6 +272,8 @@ class Parquet:
                 raise SegmentFileError("the archive is closed")
             if self._database is None:
                 self._database = duckdb.connect(config=self._config)
+            with suppress(OSError):  # it is told when it is needed, which is for what does not fit into memory
+                self._folder.mkdir(parents=True, exist_ok=True)
             connection = self._database.cursor()
             self._at_work.add(connection)
         try:

@@ -1,8 +1,9 @@
 """Where a deployment's archive is: what its settings say, and the things they name."""
 
+from datetime import timedelta
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import unquote, urlsplit
 
 from obstore.store import from_url
@@ -18,6 +19,12 @@ from core.log.archive.store import SegmentStore
 from core.runtime.settings import Settings
 
 OFF: Final = "off"
+
+_IMPATIENT: Final[Any] = {
+    "client_options": {"connect_timeout": "5s", "timeout": "60s"},
+    "retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
+}
+"""A bucket that is away is said to be within seconds; who asked for it tries again, or tells."""
 
 ArchiveUrl = Annotated[
     str,
@@ -61,7 +68,8 @@ class ArchiveSettings(Settings):
         if parts.scheme == "file":
             return FolderStore(Path(unquote(parts.path)) / self.key_prefix)
         try:
-            bucket = from_url(f"{self.archive_url.rstrip('/')}/{self.key_prefix}")
+            url = f"{self.archive_url.rstrip('/')}/{self.key_prefix}"
+            bucket = from_url(url) if parts.scheme == "memory" else from_url(url, **_IMPATIENT)
         except Exception as error:
             raise ValueError(f"ARCHIVE_URL {parts.scheme}://… names no store: {error}") from error
         return BucketStore(bucket, _own_folder() / "copies" / self.key_prefix)

@@ -1,0 +1,106 @@
+"""A server of one bucket, as much of S3 as the archive asks for, which fails when it is told to."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from hashlib import md5
+from http import HTTPStatus
+from typing import Literal
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+Fault = Literal["none", "refuses", "cuts", "hangs"]
+_AT: str = "2025-01-01T00:00:00.000Z"
+
+
+class BucketServer:
+    """``fault``: every request is answered with 503, has its answer cut in the middle, or waits until that is over."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.port = 0
+        self.failed = 0
+        self._fault: Fault = "none"
+        self._over = asyncio.Event()
+        self._open: set[asyncio.StreamWriter] = set()
+
+    def fail(self, fault: Fault) -> None:
+        """From now on."""
+        self._fault = fault
+        self._over.set()
+        self._over = asyncio.Event()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncGenerator[None]:
+        """Listen while the block runs."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield
+        finally:
+            server.close()
+            for writer in self._open:
+                writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                lines = head.lower().split("\r\n")
+                length = next((int(line.partition(":")[2]) for line in lines if line.startswith("content-length:")), 0)
+                body = await reader.readexactly(length)
+                method, target, _ = head.split(" ", 2)
+                if not await self._answer(writer, method, target, body):
+                    return
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        finally:
+            self._open.discard(writer)
+            writer.close()
+
+    async def _answer(self, writer: asyncio.StreamWriter, method: str, target: str, body: bytes) -> bool:
+        """Answer one request; whether the connection goes on."""
+        fault = self._fault
+        if fault != "none":
+            self.failed += 1
+        if fault == "hangs":
+            await self._over.wait()
+            return False
+        status, headers, answer = (503, "", b"") if fault == "refuses" else self._do(method, target, body)
+        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Length: {len(answer)}\r\n{headers}\r\n"
+        if fault == "cuts":
+            writer.write(head.encode()[: -len(head) // 2] if not answer else head.encode() + answer[: len(answer) // 2])
+            return False
+        writer.write(head.encode() + (b"" if method == "HEAD" else answer))
+        await writer.drain()
+        return True
+
+    def _do(self, method: str, target: str, body: bytes) -> tuple[int, str, bytes]:
+        parts = urlsplit(target)
+        key = unquote(parts.path).partition("/bucket/")[2]
+        if method == "PUT":
+            self.objects[key] = body
+            return 200, f"ETag: {_tag(body)}\r\n", b""
+        if method == "DELETE":
+            self.objects.pop(key, None)
+            return 204, "", b""
+        if "list-type" in (asked := parse_qs(parts.query)):
+            return 200, "Content-Type: application/xml\r\n", self._list(asked.get("prefix", [""])[0])
+        if key not in self.objects:
+            return 404, "", b""
+        content = self.objects[key]
+        return 200, f"ETag: {_tag(content)}\r\nLast-Modified: Wed, 01 Jan 2025 00:00:00 GMT\r\n", content
+
+    def _list(self, prefix: str) -> bytes:
+        found = "".join(
+            f"<Contents><Key>{escape(key)}</Key><LastModified>{_AT}</LastModified><ETag>{escape(_tag(content))}</ETag>"
+            f"<Size>{len(content)}</Size></Contents>"
+            for key, content in sorted(self.objects.items())
+            if key.startswith(prefix)
+        )
+        return f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>".encode()
+
+
+def _tag(content: bytes) -> str:
+    return f'"{md5(content, usedforsecurity=False).hexdigest()}"'
