@@ -72,14 +72,15 @@ async def _found_in_redis(archived: Archived) -> list[str]:
 
 async def _content(archived: Archived, key: str) -> str:
     redis = cast("Any", archived.deployment.redis)
-    read = {
+    readers = {
         b"stream": lambda: redis.xrange(key),
         b"hash": lambda: redis.hgetall(key),
         b"string": lambda: redis.get(key),
         b"zset": lambda: redis.zrange(key, 0, -1),
         b"list": lambda: redis.lrange(key, 0, -1),
-    }[await redis.type(key)]
-    return f"{key!r} {await read()}"
+    }
+    read = readers.get(await redis.type(key))
+    return f"{key!r} {await read()}" if read is not None else ""  # it expired meanwhile
 
 
 def _found_in_files(folder: Path) -> list[str]:
