@@ -9,24 +9,33 @@ from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-Fault = Literal["none", "refuses", "cuts", "hangs"]
+Fault = Literal["none", "refuses", "cuts", "hangs", "drops"]
+Operation = Literal["put", "list", "get", "delete"]
+_PAGE = 2
 _AT: str = "2025-01-01T00:00:00.000Z"
 
 
 class BucketServer:
-    """``fault``: every request is answered with 503, has its answer cut in the middle, or waits until that is over."""
+    """``fault``: a request is answered with 503, has its answer cut in the middle, waits until that is over, or is
+    dropped when half of it is there.
+
+    A list is answered ``_PAGE`` names at a time.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.port = 0
         self.failed = 0
+        self.status = 503
         self._fault: Fault = "none"
+        self._failing: Operation | None = None
+        self._good = 0
         self._over = asyncio.Event()
         self._open: set[asyncio.StreamWriter] = set()
 
-    def fail(self, fault: Fault) -> None:
-        """From now on."""
-        self._fault = fault
+    def fail(self, fault: Fault, of: Operation | None = None, *, after: int = 0) -> None:
+        """From now on, everything or requests of one kind, but for so many good ones before."""
+        self._fault, self._failing, self._good = fault, of, after
         self._over.set()
         self._over = asyncio.Event()
 
@@ -49,9 +58,10 @@ class BucketServer:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 lines = head.lower().split("\r\n")
                 length = next((int(line.partition(":")[2]) for line in lines if line.startswith("content-length:")), 0)
-                body = await reader.readexactly(length)
                 method, target, _ = head.split(" ", 2)
-                if not await self._answer(writer, method, target, body):
+                fault = self._due(_operation(method, target))
+                body = await reader.readexactly(length // 2 if fault == "drops" else length)
+                if not await self._answer(writer, fault, method, target, body):
                     return
         except (asyncio.IncompleteReadError, ConnectionError):
             return
@@ -59,15 +69,22 @@ class BucketServer:
             self._open.discard(writer)
             writer.close()
 
-    async def _answer(self, writer: asyncio.StreamWriter, method: str, target: str, body: bytes) -> bool:
+    def _due(self, operation: Operation) -> Fault:
+        if self._fault == "none" or self._failing not in {None, operation}:
+            return "none"
+        if self._good:
+            self._good -= 1
+            return "none"
+        self.failed += 1
+        return self._fault
+
+    async def _answer(self, writer: asyncio.StreamWriter, fault: Fault, method: str, target: str, body: bytes) -> bool:
         """Answer one request; whether the connection goes on."""
-        fault = self._fault
-        if fault != "none":
-            self.failed += 1
+        if fault == "drops":
+            return False
         if fault == "hangs":
             await self._over.wait()
-            return False
-        status, headers, answer = (503, "", b"") if fault == "refuses" else self._do(method, target, body)
+        status, headers, answer = (self.status, "", b"") if fault == "refuses" else self._do(method, target, body)
         head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Length: {len(answer)}\r\n{headers}\r\n"
         if fault == "cuts":
             writer.write(head.encode()[: -len(head) // 2] if not answer else head.encode() + answer[: len(answer) // 2])
@@ -86,20 +103,31 @@ class BucketServer:
             self.objects.pop(key, None)
             return 204, "", b""
         if "list-type" in (asked := parse_qs(parts.query)):
-            return 200, "Content-Type: application/xml\r\n", self._list(asked.get("prefix", [""])[0])
+            return 200, "Content-Type: application/xml\r\n", self._list(asked)
         if key not in self.objects:
             return 404, "", b""
         content = self.objects[key]
         return 200, f"ETag: {_tag(content)}\r\nLast-Modified: Wed, 01 Jan 2025 00:00:00 GMT\r\n", content
 
-    def _list(self, prefix: str) -> bytes:
+    def _list(self, asked: dict[str, list[str]]) -> bytes:
+        prefix, behind = asked.get("prefix", [""])[0], asked.get("continuation-token", [""])[0]
+        keys = sorted(key for key in self.objects if key.startswith(prefix) and key > behind)
         found = "".join(
-            f"<Contents><Key>{escape(key)}</Key><LastModified>{_AT}</LastModified><ETag>{escape(_tag(content))}</ETag>"
-            f"<Size>{len(content)}</Size></Contents>"
-            for key, content in sorted(self.objects.items())
-            if key.startswith(prefix)
+            f"<Contents><Key>{escape(key)}</Key><LastModified>{_AT}</LastModified>"
+            f"<ETag>{escape(_tag(self.objects[key]))}</ETag><Size>{len(self.objects[key])}</Size></Contents>"
+            for key in keys[:_PAGE]
         )
-        return f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>".encode()
+        more = f"<NextContinuationToken>{escape(keys[_PAGE - 1])}</NextContinuationToken>" if keys[_PAGE:] else ""
+        about = f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>{more}"
+        return f"<ListBucketResult>{about}{found}</ListBucketResult>".encode()
+
+
+def _operation(method: str, target: str) -> Operation:
+    if method == "PUT":
+        return "put"
+    if method == "DELETE":
+        return "delete"
+    return "list" if "list-type" in parse_qs(urlsplit(target).query) else "get"
 
 
 def _tag(content: bytes) -> str:

@@ -23,11 +23,12 @@ _FAULTS = [fault for fault in get_args(Fault) if fault != "none"]
 async def bucket(archived: Archived, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BucketServer]:
     """A bucket for the archiver of the test; whoever asks it gives up soon."""
     monkeypatch.setattr("services.archiver.moving._RETRY_SECONDS", 0.05)
-    impatient = {"client_options": {"timeout": "300ms", "allow_http": True}, "retry_config": {"max_retries": 0}}
-    monkeypatch.setattr("core.log.archive.place._IMPATIENT", impatient)
+    monkeypatch.setattr("core.log.archive.place._RETRIES", {"max_retries": 0})
     server = BucketServer()
     async with server.serving():
         monkeypatch.setenv("AWS_ENDPOINT", f"http://127.0.0.1:{server.port}")
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        monkeypatch.setenv("AWS_TIMEOUT", "300ms")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         monkeypatch.setenv("AWS_REGION", "test")

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import unquote, urlsplit
 
 from obstore.store import from_url
@@ -18,13 +18,16 @@ from core.log.archive.spooled import Spooled
 from core.log.archive.store import SegmentStore
 from core.runtime.settings import Settings
 
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
 OFF: Final = "off"
 
-_IMPATIENT: Final[Any] = {
-    "client_options": {"connect_timeout": "5s", "timeout": "60s"},
-    "retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
-}
-"""A bucket that is away is said to be within seconds; who asked for it tries again, or tells."""
+_RETRIES: Final["RetryConfig"] = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+"""A bucket that is away is said to be within seconds; who asked for it tries again, or tells.
+
+Options of the HTTP client would take the place of all those that the environment has (``AWS_ALLOW_HTTP``, a proxy).
+"""
 
 ArchiveUrl = Annotated[
     str,
@@ -69,7 +72,7 @@ class ArchiveSettings(Settings):
             return FolderStore(Path(unquote(parts.path)) / self.key_prefix)
         try:
             url = f"{self.archive_url.rstrip('/')}/{self.key_prefix}"
-            bucket = from_url(url) if parts.scheme == "memory" else from_url(url, **_IMPATIENT)
+            bucket = from_url(url) if parts.scheme == "memory" else from_url(url, retry_config=_RETRIES)
         except Exception as error:
             raise ValueError(f"ARCHIVE_URL {parts.scheme}://… names no store: {error}") from error
         return BucketStore(bucket, _own_folder() / "copies" / self.key_prefix)
