@@ -16,8 +16,7 @@ _AT: str = "2025-01-01T00:00:00.000Z"
 
 
 class BucketServer:
-    """``fault``: a request is answered with 503, has its answer cut in the middle, waits until that is over, or is
-    dropped when half of it is there.
+    """Fails as `fail` says: answers 503 or half an answer, waits, or drops a request when half of it is there.
 
     A list is answered ``_PAGE`` names at a time.
     """
