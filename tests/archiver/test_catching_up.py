@@ -1,7 +1,13 @@
 """Projectors find in the archive what the log has no longer, where views have to hear of it once more."""
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
+import pytest
+
+from core.log.archive.archive import Archive
+from core.log.archive.rows import Row
+from core.log.archive.store import StoreAwayError
 from core.log.keys import Keys
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
@@ -70,6 +76,39 @@ async def test_views_that_went_back_further_than_the_log_goes_hear_of_all_again(
 
 def _views_of(keys: Keys) -> list[str]:
     return [keys.view(W), keys.feed(W), keys.changes(0), keys.checkpoint(0)]
+
+
+@pytest.mark.parametrize("times", [2, 1000])
+async def test_an_archive_that_is_away_for_a_moment_costs_no_event(
+    archived: Archived, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than that nobody waits: the rest of the log goes on."""
+    monkeypatch.setattr("services.projector.missing._WAITS", (0.01, 0.01, 0.01))
+    deployment, keys = archived.deployment, archived.deployment.keys
+    async with deployment.projecting(**_of_the_archive(archived)), archived.archiving() as archiver:
+        await wait_until(lambda: archiver.ready)
+        await _publish(archived, 10)
+        await archived.settled()
+        old = await deployment.remember(*_views_of(keys))
+        await _publish(archived, 20, 30, 40)
+        await archived.settled()
+    await deployment.redis.xtrim(deployment.source().key, maxlen=1, approximate=False)
+    await deployment.go_back(old)
+    read, asked = Archive.read, 0
+
+    async def away(archive: Archive, *wanted: Any, **more: Any) -> AsyncGenerator[list[Row]]:
+        nonlocal asked
+        asked += 1
+        if asked <= times:
+            raise StoreAwayError("away")
+        async for rows in read(archive, *wanted, **more):
+            yield rows
+
+    monkeypatch.setattr(Archive, "read", away)
+    lost, found = counted("pipai_lost_events_total"), 4 if times == 2 else 2
+    async with deployment.projecting(**_of_the_archive(archived)):
+        await wait_until(lambda: _is_whole(archived, found), 10, "the projector did not go on")
+    assert counted("pipai_lost_events_total") == lost + 4 - found
 
 
 async def test_without_its_archive_a_projector_goes_on_and_counts_what_is_missing(archived: Archived) -> None:
