@@ -36,6 +36,18 @@ async def test_json_lines_are_the_events_as_the_api_gives_them(
     assert "ümläut 😀" in said.out
 
 
+@pytest.mark.parametrize("asked", [("history", "workflow:w", "--format", "jsonl"), ("view", "workflow:w")])
+async def test_no_event_commands_the_terminal_it_is_shown_in(
+    pipai: Pipai, producer: Producer, asked: tuple[str, ...]
+) -> None:
+    """Escape sequences have a form of one byte each, and text can be made to run backwards."""
+    told = "a\x1b[31mb\x9b31mc\u202ed\u2028e"
+    await producer.progress("w", 10, message=told)
+    said = await pipai(*asked)
+    assert [character for character in said.out if not character.isprintable() and character != "\n"] == []
+    assert json.dumps(told)[1:-1] in said.out
+
+
 async def test_csv_has_a_column_for_each_thing_told(pipai: Pipai, producer: Producer) -> None:
     await producer.progress("w", 10, message='a "quoted", long\nmessage')
     said = await pipai("history", "--kind", "workflow", "--format", "csv")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable
 from io import StringIO
 from typing import Any, Final, Literal, get_args
@@ -17,6 +18,7 @@ COLUMNS: Final = (
 )  # fmt: skip
 """Of the CSV. A newer version may add some at the end."""
 
+_COMMANDING: Final = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _OF_DATA: Final = frozenset({"progress", "step", "status", "message", "error"})
 _WIDTHS: Final = (24, 30, 17)
 _MOST_TOLD: Final = 100
@@ -41,7 +43,12 @@ def write_events(events: Iterable[Event], form: Format, write: Callable[[str], o
 
 def json_line(told: Any) -> str:
     """A JSON value on a line of its own."""
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")) + "\n"
+    return harmless(json.dumps(told, ensure_ascii=False, separators=(",", ":"))) + "\n"
+
+
+def harmless(text: str) -> str:
+    """The same JSON with what could command a terminal, or turn the direction of its text, as escapes."""
+    return _COMMANDING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def json_lines(events: Iterable[Event]) -> Iterable[str]:

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from pipai.formats import json_line, plain
+from pipai.formats import harmless, json_line, plain
 from pipai.history import topic
 from pipai.service import Service, ServiceError, path_of
 
@@ -100,7 +100,7 @@ def _read(text: str) -> Any:
 
 
 def _write_json(told: Any) -> None:
-    sys.stdout.write(json.dumps(told, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(harmless(json.dumps(told, ensure_ascii=False, indent=2)) + "\n")
 
 
 def _short(value: Any) -> str:
