@@ -85,9 +85,10 @@ class History:
         """
         hidden = await self._log.tombstones.hidden()
         found: list[Row] = []
-        while rows := await self._find(wanted, after, limit - len(found)):
+        while (lacking := limit - len(found)) > 0:
+            rows = await self._find(wanted, after, lacking)
             found += [row for row in rows if not hidden.hides(row.tenant, row.topic, row.user_id, row.stream_ms)]
-            if len(rows) < limit or len(found) == limit:
+            if len(rows) < lacking:
                 break
             after = rows[-1].place
         return found

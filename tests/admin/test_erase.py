@@ -11,8 +11,9 @@ import duckdb
 import pytest
 
 from core.log.archive.bases import Bases
+from core.log.archive.wanted import Place, Wanted
 from core.log.scan import keys_beginning
-from core.log.tombstones import Tombstones
+from core.log.tombstones import Tombstone, Tombstones
 from core.runtime.storage import DOCUMENTS, open_storage
 from pipai_contracts.ids import Topic
 from tests.admin.conftest import Admin
@@ -193,6 +194,18 @@ async def test_nobody_finds_them_from_the_tombstone_on(
     async with _at_work(archived):
         assert await admin("erase", _USER, "--confirm", _WORDS) == 0
     assert (_found_in_files(tmp_path), await _found_in_redis(archived)) == ([], [])
+
+
+async def test_pages_of_the_history_are_full_though_what_is_hidden_stands_between(archived: Archived) -> None:
+    deployment = archived.deployment
+    hers = [step(at, _MARK, of="carols").by(_USER) for at in range(10)]
+    await deployment.publish(*hers, *(step(at) for at in range(10)), *hers, *(step(at) for at in range(10, 20)))
+    await Tombstones(deployment.redis, deployment.keys).add(Tombstone("default", _USER, 2**50, frozenset()))
+    sizes, after = list[int](), cast("Place | None", None)
+    while page := await archived.history.find(Wanted("default"), after=after, limit=6):
+        sizes.append(len(page))
+        after = page[-1].place
+    assert sizes == [6, 6, 6, 2]
 
 
 async def test_an_archiver_that_is_killed_in_the_middle_is_followed_by_one_that_goes_on(
