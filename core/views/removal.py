@@ -6,9 +6,12 @@ from typing import Any, Final, NamedTuple, cast
 from redis.asyncio import Redis
 
 from core.log.keys import Keys, partition_of
+from core.log.scan import viewed_topics
 from core.runtime.lua import load_script
-from core.views.store import CHANGES_LENGTH
+from core.views.folds import State, render
+from core.views.store import CHANGES_LENGTH, ViewStore
 from pipai_contracts.ids import Topic
+from pipai_contracts.views import UserView
 
 _PAGE: Final = 500
 _NOBODY: Final = "-"
@@ -26,10 +29,26 @@ class Removed(NamedTuple):
 class ViewRemover:
     """Removes views of one deployment. Its methods raise `redis.exceptions.RedisError`; doing it again is safe."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: Keys, store: ViewStore) -> None:
         self._redis = redis
         self._keys = keys
+        self._store = store
         self._remove = load_script(redis, __file__, "remove.lua")
+
+    async def owned(self, user: Topic) -> set[str]:
+        """The names of workflows and files whose views say that they are the user's: their events may be long gone."""
+        found, page = set[str](), list[Topic]()
+        async for topic in viewed_topics(self._redis, self._keys):
+            if topic.tenant == user.tenant and topic.kind != "user":
+                page.append(topic)
+            if len(page) == _PAGE:
+                found |= await self._owned_among(page, user)
+                page.clear()
+        return found | await self._owned_among(page, user)
+
+    async def _owned_among(self, topics: Sequence[Topic], user: Topic) -> set[str]:
+        loaded = await self._store.load(topics)
+        return {topic.name for topic, stored in loaded.items() if owner_of(stored.state) == user.id}
 
     async def remove(self, topics: Collection[Topic]) -> Removed:
         """Remove these views, their feeds, and what change feeds have of them.
@@ -64,3 +83,9 @@ class ViewRemover:
             count += len(events)
             after = f"({page[-1][0].decode()}"
         return count
+
+
+def owner_of(state: State) -> str | None:
+    """The user whose a workflow or a file is, as far as its view knows."""
+    view = render(state)
+    return None if isinstance(view, UserView) else view.user_id

@@ -11,13 +11,16 @@ from typing import Final
 from core.log.archive.checkpoints import ArchiveCheckpoints
 from core.log.audit import AuditLog
 from core.log.removal import LogRemover
+from core.log.replay import LogReader
 from core.log.tombstones import Tombstone, Tombstones
 from core.runtime.redis import ask_holder
 from core.runtime.settings import Settings
 from core.runtime.storage import DOCUMENTS, Storage, StorageUrl, open_storage
 from core.views.checkpoints import Checkpoints
+from core.views.folds import decode_state
 from core.views.refold import Refolder
-from core.views.removal import ViewRemover
+from core.views.removal import ViewRemover, owner_of
+from core.views.store import ViewStore
 from pipai_contracts.ids import DEFAULT_TENANT, Topic, check_id
 from services.admin.command import DONE, FOUND, Command, Deployment, RefusedError
 from services.admin.progress import Progress
@@ -81,10 +84,24 @@ async def _erase(deployment: Deployment, chosen: Namespace) -> int:
 async def _owned(deployment: Deployment, user: Topic) -> dict[str, int]:
     """The user's topics with how many of their events name the user."""
     found = await LogRemover(deployment.redis, deployment.keys).owned(user.tenant, user.id)
-    if deployment.archive is not None:
-        for name, count in (await deployment.archive.owned(user.tenant, user.id)).items():
-            found[name] = max(count, found.get(name, 0))
+    for name in await _view_remover(deployment).owned(user):
+        found.setdefault(name, 0)
+    archive = deployment.archive
+    if archive is None:
+        return found
+    for name, count in (await archive.owned(user.tenant, user.id)).items():
+        found[name] = max(count, found.get(name, 0))
+    async for page in archive.bases.read(await archive.bases.newest() or 0):
+        for base in page:
+            if base.topic.tenant == user.tenant and owner_of(decode_state(base.topic.kind, base.state)) == user.id:
+                found.setdefault(base.topic.name, 0)
     return found
+
+
+def _view_remover(deployment: Deployment) -> ViewRemover:
+    redis, keys, settings = deployment.redis, deployment.keys, deployment.settings
+    store = ViewStore(redis, keys, feed_length=settings.stream_max_entries, ttl=settings.view_ttl)
+    return ViewRemover(redis, keys, store)
 
 
 class _Erasure:
@@ -96,7 +113,7 @@ class _Erasure:
         self._user = user
         self._tombstones = Tombstones(redis, keys)
         self._log = LogRemover(redis, keys)
-        self._views = ViewRemover(redis, keys)
+        self._views = _view_remover(deployment)
         self._refolder = Refolder(
             redis, keys, deployment.history, feed_length=settings.stream_max_entries, ttl=settings.view_ttl
         )
@@ -126,8 +143,10 @@ class _Erasure:
 
     async def _set_up(self, owned: frozenset[str]) -> Tombstone:
         """The tombstone, with the topics that came while it was set up."""
-        seconds, micros = await ask_holder(self._deployment.redis, self._deployment.keys.layout, "TIME")
-        until = int(seconds) * 1000 + int(micros) // 1000
+        redis, keys = self._deployment.redis, self._deployment.keys
+        seconds, micros = await ask_holder(redis, keys.layout, "TIME")
+        newest = [await LogReader(redis, keys).newest(source) for source in keys.sources()]  # a clock may have jumped
+        until = max(int(seconds) * 1000 + int(micros) // 1000, *(one.milliseconds for one in newest))
         await self._tombstones.add(Tombstone(self._user.tenant, self._user.id, until, owned))
         later = frozenset(await self._log.owned(self._user.tenant, self._user.id))
         return await self._tombstones.add(Tombstone(self._user.tenant, self._user.id, until, later))

@@ -270,6 +270,19 @@ async def _letters(archived: Archived, count: int) -> bool:
     return await archived.deployment.redis.xlen(archived.deployment.keys.dead(archived.deployment.source())) == count
 
 
+async def test_views_go_whose_events_are_long_gone(
+    archived: Archived, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARCHIVE_URL", "off")
+    async with archived.deployment.projecting():
+        await archived.deployment.publish(*_carols())
+        await archived.projected()
+        for source in archived.deployment.keys.sources():
+            await archived.deployment.redis.xtrim(source.key, maxlen=0, approximate=False)
+        assert await admin("erase", _USER, "--confirm", _WORDS) == 0
+    assert await _found_in_redis(archived) == []
+
+
 async def test_it_works_without_an_archive(archived: Archived, admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARCHIVE_URL", "off")
     async with archived.deployment.projecting():
