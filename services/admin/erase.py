@@ -32,7 +32,9 @@ PATIENCE: Final = 120.0
 _LOOK_SECONDS: Final = 0.2
 
 
-class _StorageSettings(Settings):
+class DocumentSettings(Settings):
+    """Where ingest keeps documents."""
+
     storage_url: StorageUrl = ""
 
 
@@ -133,7 +135,7 @@ class _Erasure:
         await self._wait(lambda: self._is_projected(tombstone), "no projector is through with events of the user")
         going_on = await self._log.later_topics(tombstone)
         await self._remove_views(tombstone, going_on)
-        report.uploads = await _remove_uploads(open_storage(_StorageSettings().storage_url), tombstone)
+        report.uploads = await _remove_uploads(open_storage(DocumentSettings().storage_url), tombstone)
         if await self._is_out_of_archive(tombstone):
             removed = await self._log.remove(tombstone)
             report.events_in_streams, report.dead_letters = removed.events, removed.letters

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from core.runtime.settings import Settings
+from services.admin.erase import DocumentSettings
 from services.api.settings import ApiSettings
 from services.archiver.settings import ArchiverSettings
 from services.ingest.form import OVERHEAD_BYTES
@@ -26,6 +27,9 @@ SETTINGS: dict[str, type[Settings]] = {
     "archiver": ArchiverSettings,
     "worker": WorkerSettings,
 }
+
+OPERATED_IN = "projector"
+"""Where `pipai-admin` is run."""
 
 every_service = pytest.mark.parametrize("service", [pytest.param(each, id=name) for name, each in services().items()])
 every_own_service = pytest.mark.parametrize("name", sorted(own_services()))
@@ -86,8 +90,9 @@ def test_the_projector_can_run_several_times() -> None:
 def test_every_variable_is_a_setting_of_its_service(name: str) -> None:
     """Its value is one the service accepts, too."""
     given: dict[str, Any] = {key.lower(): value for key, value in environment(own_services()[name]).items()}
-    assert given.keys() <= SETTINGS[name].model_fields.keys()
-    SETTINGS[name](**given)
+    known = SETTINGS[name].model_fields.keys()
+    assert given.keys() <= known | (DocumentSettings.model_fields.keys() if name == OPERATED_IN else set())
+    SETTINGS[name](**{key: value for key, value in given.items() if key in known})
 
 
 @every_own_service
@@ -118,6 +123,13 @@ def test_ingest_and_worker_share_the_uploaded_files() -> None:
     ingest, worker = services()["ingest"], services()["worker"]
     assert environment(ingest)["STORAGE_URL"] == environment(worker)["STORAGE_URL"] == "file:///uploads"
     assert ingest["volumes"] == worker["volumes"] == ["uploads:/uploads"]
+
+
+def test_who_erases_a_user_finds_documents_and_archive() -> None:
+    operated, ingest, archiver = (services()[name] for name in (OPERATED_IN, "ingest", "archiver"))
+    assert environment(operated)["STORAGE_URL"] == environment(ingest)["STORAGE_URL"]
+    assert environment(operated)["ARCHIVE_URL"] == environment(archiver)["ARCHIVE_URL"]
+    assert {*ingest["volumes"], "archive:/archive:ro"} == {*operated["volumes"]}
 
 
 def test_redis_keeps_events_as_the_redis_of_run_up_does(tmp_path: Path) -> None:
