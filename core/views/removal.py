@@ -57,25 +57,28 @@ class ViewRemover:
         """
         views = entries = changes = 0
         for topic in topics:
-            was, had = await self._remove_one(topic)
+            was, had, _ = await self._remove_one(topic)
             views, entries = views + was, entries + had
         paths = {topic.path.encode() for topic in topics}
         for partition, topic in {partition_of(topic, self._keys.partitions): topic for topic in topics}.items():
-            await self._remove_one(topic, told=_NOBODY)  # the last entry has to stay: it numbers the next
-            changes += await self._scrub(partition, paths)
+            _, _, end = await self._remove_one(topic, told=_NOBODY)
+            changes += await self._scrub(partition, paths, end)
         return Removed(views, entries, changes)
 
-    async def _remove_one(self, topic: Topic, *, told: str | None = None) -> tuple[int, int]:
+    async def _remove_one(self, topic: Topic, *, told: str | None = None) -> tuple[int, int, str]:
         keys = self._keys
         script_keys = [keys.changes(partition_of(topic, keys.partitions)), keys.view(topic), keys.feed(topic)]
         answer = await self._remove(keys=script_keys, args=[told or topic.path, CHANGES_LENGTH, int(told is not None)])
-        was, had = cast("Sequence[int]", answer)
-        return was, had
+        was, had, said = cast("tuple[int, int, bytes]", answer)
+        return was, had, said.decode()
 
-    async def _scrub(self, partition: int, paths: set[bytes]) -> int:
-        """Take entries about these topics out of a change feed; who has not read them looks again at everything."""
+    async def _scrub(self, partition: int, paths: set[bytes], end: str) -> int:
+        """Take entries about these topics out of a change feed; who has not read them looks again at everything.
+
+        What comes from ``end`` on stays: the last entry numbers the next, and without it the feed would be stuck.
+        """
         key, after, count = self._keys.changes(partition), "-", 0
-        while page := cast("list[Any]", await self._redis.xrange(key, min=after, count=_PAGE)):
+        while page := cast("list[Any]", await self._redis.xrange(key, min=after, max=f"({end}", count=_PAGE)):
             events = [entry_id for entry_id, fields in page if fields.get(b"topic") in paths]
             found = events + [entry_id for entry_id, fields in page if fields.get(b"rebuilt") in paths]
             if found:

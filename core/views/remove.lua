@@ -2,14 +2,15 @@
 --
 -- KEYS[1] change feed, KEYS[2] view, KEYS[3] feed
 -- ARGV[1] topic path, [2] change feed length, [3] 1: say so though there is neither
--- Returns 1 when there was a view, and how many entries the feed had
+-- Returns 1 when there was a view, how many entries the feed had, and the id of the change that says so
 
+local said = ''
 local was, entries = redis.call('EXISTS', KEYS[2]), redis.call('XLEN', KEYS[3])
 if was + entries > 0 or ARGV[3] == '1' then
   local clock = redis.call('TIME')
   local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
   local change = newest and tonumber(string.match(newest[1], '^%d+')) or clock[1] * 1000000 + clock[2]
-  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], string.format('%.0f-0', change + 1), 'rebuilt', ARGV[1])
+  said = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], string.format('%.0f-0', change + 1), 'rebuilt', ARGV[1])
 end
 redis.call('UNLINK', KEYS[2], KEYS[3])
-return { was, entries }
+return { was, entries, said }

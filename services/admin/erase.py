@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable
@@ -9,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from core.log.archive.checkpoints import ArchiveCheckpoints
+from core.log.archive.wanted import Wanted
 from core.log.audit import AuditLog
 from core.log.removal import LogRemover
 from core.log.replay import LogReader
@@ -18,9 +20,11 @@ from core.runtime.settings import Settings
 from core.runtime.storage import DOCUMENTS, Storage, StorageUrl, open_storage
 from core.views.checkpoints import Checkpoints
 from core.views.folds import decode_state
-from core.views.refold import Refolder
+from core.views.rebuild import differences
 from core.views.removal import ViewRemover, owner_of
+from core.views.replace import ViewReplacer
 from core.views.store import ViewStore
+from core.views.topic_folds import TopicFolds
 from pipai_contracts.ids import DEFAULT_TENANT, Topic, check_id
 from services.admin.command import DONE, FOUND, Command, Deployment, RefusedError
 from services.admin.progress import Progress
@@ -30,6 +34,9 @@ PATIENCE: Final = 120.0
 """Seconds in which projectors and archiver are to be through with what is there."""
 
 _LOOK_SECONDS: Final = 0.2
+
+_TRIES: Final = 100
+"""Times a view is folded again because it was committed meanwhile."""
 
 
 class DocumentSettings(Settings):
@@ -116,9 +123,7 @@ class _Erasure:
         self._tombstones = Tombstones(redis, keys)
         self._log = LogRemover(redis, keys)
         self._views = _view_remover(deployment)
-        self._refolder = Refolder(
-            redis, keys, deployment.history, feed_length=settings.stream_max_entries, ttl=settings.view_ttl
-        )
+        self._replacer = ViewReplacer(redis, keys, feed_length=settings.stream_max_entries, ttl=settings.view_ttl)
         self._report = Report(user.id)
 
     async def carry_out(self, owned: frozenset[str]) -> Report:
@@ -166,7 +171,32 @@ class _Erasure:
         topics = [Topic.parse(f"{self._user.tenant}:{name}") for name in sorted(names)]
         removed = await self._views.remove(topics)
         self._report.views, self._report.feed_entries, self._report.changes = removed
-        await self._refolder.refold([topic for topic in topics if topic in going_on])
+        await self._fold_again(going_on, tombstone)
+
+    async def _fold_again(self, topics: set[Topic], tombstone: Tombstone) -> None:
+        """Have these views what came between the tombstone and their removal, whatever comes meanwhile.
+
+        Raises:
+            RefusedError: too much comes.
+        """
+        if not topics:
+            return
+        redis, keys, archive = self._deployment.redis, self._deployment.keys, self._deployment.archive
+        length, later = self._deployment.settings.stream_max_entries, Wanted(tombstone.tenant, since=tombstone.until)
+        folds = TopicFolds(redis, keys, archive, topics.__contains__, feed_length=length, only=later)
+        await folds.read_projected()
+        for topic in sorted(topics):
+            for attempt in range(_TRIES):
+                live = await self._replacer.look(topic)
+                await folds.read_up_to(live.reached)
+                fresh = await folds.fold(topic, live.reached)
+                if fresh.lacks is None and not differences(live, fresh):
+                    break
+                if fresh.lacks is None and await self._replacer.replace(live, fresh):
+                    break
+                await asyncio.sleep(random.uniform(0, 0.01 * min(attempt + 1, 20)))  # noqa: S311 - jitter
+            else:
+                raise RefusedError(f"{topic.path} was committed again and again; run this once more")
 
     async def _is_out_of_archive(self, tombstone: Tombstone) -> bool:
         """Whether the archiver has removed what the archive had, or there is no archive."""

@@ -1,6 +1,7 @@
 """A user is forgotten: nothing of theirs is found anywhere, and nobody else's is touched."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -169,6 +170,33 @@ async def test_what_is_published_afterwards_is_kept(archived: Archived, admin: A
         history = archived.history.read_topic(Topic("default", "workflow", "carols"))
         assert [record.envelope.event.model_dump()["progress"] async for page in history for record in page] == [60]
     assert await admin("verify") == 0
+
+
+async def test_it_makes_no_difference_who_publishes_meanwhile(
+    any_archived: Archived, admin: Admin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The user too: what comes after the tombstone is kept, and is in the views."""
+    archived, partitions, done = any_archived, any_archived.deployment.keys.partitions, asyncio.Event()
+
+    async def publish() -> None:
+        for number in itertools.count():
+            if done.is_set():
+                return
+            hers = [step(number % 100, "later", of="carols").by(_USER), notice("later", of=_USER)]
+            await archived.deployment.publish(*random_run(number, 20), *hers)
+            await archived.projected()
+
+    async with _at_work(archived):
+        await _publish_all(archived)
+        publishing = asyncio.create_task(publish())
+        assert await admin("erase", _USER, "--confirm", _WORDS, partitions=partitions) == 0
+        done.set()
+        await publishing
+        await archived.settled()
+    assert _MARK not in str(await archived.all_history())
+    capsys.readouterr()
+    assert await admin("verify", partitions=partitions) == 0
+    assert "different 0, unverifiable 0" in capsys.readouterr().out
 
 
 async def test_nobody_finds_them_from_the_tombstone_on(
