@@ -1,6 +1,7 @@
 """A server of one bucket, as much of S3 as the archive asks for, which fails when it is told to."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from hashlib import md5
@@ -9,14 +10,16 @@ from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-Fault = Literal["none", "refuses", "cuts", "hangs", "drops"]
+Fault = Literal["none", "refuses", "cuts", "hangs", "drops", "denies"]
 Operation = Literal["put", "list", "get", "delete"]
 _PAGE = 2
 _AT: str = "2025-01-01T00:00:00.000Z"
 
 
 class BucketServer:
-    """Fails as `fail` says: answers 503 or half an answer, waits, or drops a request when half of it is there.
+    """Fails as `fail` says: answers ``status``, 503, or half an answer, waits, or drops a half-read request.
+
+    ``denies`` is for deletions: 200, with an answer that says they are not allowed.
 
     A list is answered ``_PAGE`` names at a time.
     """
@@ -30,7 +33,7 @@ class BucketServer:
         self._failing: Operation | None = None
         self._good = 0
         self._over = asyncio.Event()
-        self._open: set[asyncio.StreamWriter] = set()
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     def fail(self, fault: Fault, of: Operation | None = None, *, after: int = 0) -> None:
         """From now on, everything or requests of one kind, but for so many good ones before."""
@@ -47,11 +50,15 @@ class BucketServer:
             yield
         finally:
             server.close()
-            for writer in self._open:
+            self._over.set()
+            for writer in self._open.values():
                 writer.close()
+            await asyncio.gather(*self._open)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = writer
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -65,7 +72,7 @@ class BucketServer:
         except (asyncio.IncompleteReadError, ConnectionError):
             return
         finally:
-            self._open.discard(writer)
+            del self._open[task]
             writer.close()
 
     def _due(self, operation: Operation) -> Fault:
@@ -83,7 +90,14 @@ class BucketServer:
             return False
         if fault == "hangs":
             await self._over.wait()
-        status, headers, answer = (self.status, "", b"") if fault == "refuses" else self._do(method, target, body)
+        if fault == "denies":
+            status, headers, answer = (
+                200,
+                "",
+                _deletion(body, "Error", "<Code>AccessDenied</Code><Message>no</Message>"),
+            )
+        else:
+            status, headers, answer = (self.status, "", b"") if fault == "refuses" else self._do(method, target, body)
         head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Length: {len(answer)}\r\n{headers}\r\n"
         if fault == "cuts":
             writer.write(head.encode()[: -len(head) // 2] if not answer else head.encode() + answer[: len(answer) // 2])
@@ -98,9 +112,10 @@ class BucketServer:
         if method == "PUT":
             self.objects[key] = body
             return 200, f"ETag: {_tag(body)}\r\n", b""
-        if method == "DELETE":
-            self.objects.pop(key, None)
-            return 204, "", b""
+        if method == "POST":
+            for name in _named(body):
+                self.objects.pop(name, None)
+            return 200, "", _deletion(body, "Deleted")
         if "list-type" in (asked := parse_qs(parts.query)):
             return 200, "Content-Type: application/xml\r\n", self._list(asked)
         if key not in self.objects:
@@ -124,9 +139,19 @@ class BucketServer:
 def _operation(method: str, target: str) -> Operation:
     if method == "PUT":
         return "put"
-    if method == "DELETE":
+    if method == "POST":
         return "delete"
     return "list" if "list-type" in parse_qs(urlsplit(target).query) else "get"
+
+
+def _named(body: bytes) -> list[str]:
+    """The keys that are to be deleted."""
+    return re.findall("<Key>(.*?)</Key>", body.decode())
+
+
+def _deletion(body: bytes, what: str, about: str = "") -> bytes:
+    told = "".join(f"<{what}><Key>{key}</Key>{about}</{what}>" for key in _named(body))
+    return f"<DeleteResult>{told}</DeleteResult>".encode()
 
 
 def _tag(content: bytes) -> str:
