@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from core.log.archive import archive
 from core.log.archive.archive import overlapping
 from core.log.archive.parquet import Parquet
 from core.log.archive.rows import Row
@@ -101,6 +102,8 @@ async def test_nothing_is_lost_or_out_of_order_when_the_clock_jumps_ahead_and_is
     tmp_path: Path, partitions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writing, "ROWS", 7)
+    monkeypatch.setattr(archive, "_FIRST", 1)
+    monkeypatch.setattr(archive, "_MOST", 2)
     with redis_server(tmp_path / "redis") as server:
         async with archived_deployment(server.address, "clocks", tmp_path, partitions) as archived:
             story = await _tell_the_story(archived, server)
@@ -109,6 +112,7 @@ async def test_nothing_is_lost_or_out_of_order_when_the_clock_jumps_ahead_and_is
             assert max(max(ids.values())).milliseconds == _AHEAD, "from the jump on they rise by sequence only"
 
             assert _by_source(await archived.all_history()) == ids
+            await _assert_read_from_anywhere(archived, ids)
             await _assert_found(archived, story)
             segments = await _segments(archived)
             _assert_each_is_in_one(segments, ids)
@@ -119,6 +123,15 @@ async def test_nothing_is_lost_or_out_of_order_when_the_clock_jumps_ahead_and_is
             _assert_each_is_in_one(fewer, ids)
             assert _by_source(await archived.all_history()) == ids
             await _assert_found(archived, story)
+
+
+async def _assert_read_from_anywhere(archived: Archived, ids: dict[str, list[StreamId]]) -> None:
+    for source in archived.deployment.keys.sources():
+        given = ids.get(source.name, [])
+        for number in range(0, len(given), 3):
+            after, upto = given[number], given[-1 - number // 2]
+            read = [one.entry.stream_id async for one in archived.history.read(source, after=after, upto=upto)]
+            assert read == [stream_id for stream_id in given if after < stream_id <= upto]
 
 
 async def _assert_found(archived: Archived, story: Sequence[Logged]) -> None:
