@@ -56,13 +56,13 @@ async def test_it_serves_publishing_and_its_metrics_and_stops_when_told(environm
             except httpx2.TransportError:
                 return False
 
-        await wait_until(ready)
+        await wait_until(ready, 30)
         body = {"step": "s", "progress": 1}
         assert (await client.post(f"{ingest}/stream/publish/workflow/w", json=body)).status_code == 202
         metrics = (await client.get(f"http://127.0.0.1:{environment['METRICS_PORT']}/metrics")).text
         assert 'pipai_published_events_total{outcome="appended",type="workflow_progress"} 1.0' in metrics
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await process.wait()
 
 
