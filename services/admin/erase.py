@@ -22,7 +22,7 @@ from core.views.checkpoints import Checkpoints
 from core.views.folds import decode_state
 from core.views.rebuild import differences
 from core.views.removal import ViewRemover, owner_of
-from core.views.replace import ViewReplacer
+from core.views.replace import MovingViewError, ViewReplacer
 from core.views.store import ViewStore
 from core.views.topic_folds import TopicFolds
 from pipai_contracts.ids import DEFAULT_TENANT, Topic, check_id
@@ -133,14 +133,14 @@ class _Erasure:
             RefusedError: the projectors do not come to the end of what there is.
         """
         report, deployment = self._report, self._deployment
+        storage = _open_documents()
         audit = AuditLog(deployment.redis, deployment.keys)
         begun = await audit.write("erase", {"tenant": self._user.tenant, "user": self._user.id})
         tombstone = await self._set_up(owned)
         report.topics = len(tombstone.topics)
         await self._wait(lambda: self._is_projected(tombstone), "no projector is through with events of the user")
-        going_on = await self._log.later_topics(tombstone)
-        await self._remove_views(tombstone, going_on)
-        report.uploads = await _remove_uploads(open_storage(DocumentSettings().storage_url), tombstone)
+        await self._remove_views(tombstone)
+        report.uploads = await _remove_uploads(storage, tombstone)
         if await self._is_out_of_archive(tombstone):
             removed = await self._log.remove(tombstone)
             report.events_in_streams, report.dead_letters = removed.events, removed.letters
@@ -166,12 +166,12 @@ class _Erasure:
                 return False
         return True
 
-    async def _remove_views(self, tombstone: Tombstone, going_on: set[Topic]) -> None:
+    async def _remove_views(self, tombstone: Tombstone) -> None:
         names = {*tombstone.topics, self._user.name}
         topics = [Topic.parse(f"{self._user.tenant}:{name}") for name in sorted(names)]
         removed = await self._views.remove(topics)
         self._report.views, self._report.feed_entries, self._report.changes = removed
-        await self._fold_again(going_on, tombstone)
+        await self._fold_again(await self._log.later_topics(tombstone), tombstone)
 
     async def _fold_again(self, topics: set[Topic], tombstone: Tombstone) -> None:
         """Have these views what came between the tombstone and their removal, whatever comes meanwhile.
@@ -187,16 +187,23 @@ class _Erasure:
         await folds.read_projected()
         for topic in sorted(topics):
             for attempt in range(_TRIES):
-                live = await self._replacer.look(topic)
-                await folds.read_up_to(live.reached)
-                fresh = await folds.fold(topic, live.reached)
-                if fresh.lacks is None and not differences(live, fresh):
-                    break
-                if fresh.lacks is None and await self._replacer.replace(live, fresh):
+                if await self._is_folded(folds, topic):
                     break
                 await asyncio.sleep(random.uniform(0, 0.01 * min(attempt + 1, 20)))  # noqa: S311 - jitter
             else:
                 raise RefusedError(f"{topic.path} was committed again and again; run this once more")
+
+    async def _is_folded(self, folds: TopicFolds, topic: Topic) -> bool:
+        """Whether the view is the fold of what is left of its events, or was made it now."""
+        try:
+            live = await self._replacer.look(topic)
+        except MovingViewError:
+            return False
+        await folds.read_up_to(live.reached)
+        fresh = await folds.fold(topic, live.reached)
+        if fresh.lacks is not None:
+            return False
+        return not differences(live, fresh) or await self._replacer.replace(live, fresh)
 
     async def _is_out_of_archive(self, tombstone: Tombstone) -> bool:
         """Whether the archiver has removed what the archive had, or there is no archive."""
@@ -220,6 +227,13 @@ class _Erasure:
             await asyncio.sleep(_LOOK_SECONDS)
             waited += 1
             progress.step(int(waited * _LOOK_SECONDS) - int((waited - 1) * _LOOK_SECONDS))
+
+
+def _open_documents() -> Storage:
+    try:
+        return open_storage(DocumentSettings().storage_url)
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
 
 
 async def _remove_uploads(storage: Storage, tombstone: Tombstone) -> int:
