@@ -229,9 +229,9 @@ async def test_a_history_that_goes_away_in_the_middle_is_told(
 async def test_it_goes_on_however_long_it_takes(api: Api, producer: Producer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is bounded is the way to its first event, and each look into the history."""
     monkeypatch.setattr("core.log.history._PAGE", 2)
-    monkeypatch.setattr("core.views.past._SECONDS", 0.2)
+    monkeypatch.setattr("core.views.past._SECONDS", 1.5)
     for number in range(5):
-        await log_at(producer, _DAY + 100 * number, number)
+        await log_at(producer, _DAY + 500 * number, number)
     frames = await _replayed(api, "/replay/workflow/w?speed=1")
     assert [frame.data["progress"] for frame in frames[1:-1]] == [0, 1, 2, 3, 4]
 

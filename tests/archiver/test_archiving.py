@@ -64,8 +64,8 @@ async def test_entries_come_back_byte_for_byte(archived: Archived) -> None:
 
 
 async def test_nothing_is_trimmed_that_is_not_archived(archived: Archived) -> None:
-    async with archived.archiving():
-        await wait_until(lambda: archived.deployment.redis.exists(archived.deployment.source().archived))
+    async with archived.archiving() as archiver:
+        await wait_until(lambda: archiver.ready)
     async with archived.deployment.projecting(stream_max_entries=10):
         ids = await _publish(archived, 400)
         await archived.projected()
