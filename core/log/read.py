@@ -3,10 +3,11 @@
 from typing import Any, cast
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from core.log.entry import Entry
 from core.log.keys import Source
-from pipai_contracts.record import StreamId
+from pipai_contracts.record import BEGINNING, StreamId
 
 
 def entries_of(reply: list[Any]) -> list[Entry]:
@@ -24,3 +25,18 @@ async def read_entries(
     """
     reply = await redis.xrange(source.key, min=f"({after}", max=str(upto) if upto is not None else "+", count=count)
     return entries_of(cast("list[Any]", reply))
+
+
+async def newest_id(redis: Redis, key: str) -> StreamId:
+    """The newest id a stream ever gave out, also to what is gone; `BEGINNING` when there is no stream.
+
+    Raises:
+        redis.exceptions.RedisError: Redis did not answer, or the key is no stream.
+    """
+    try:
+        about = await redis.xinfo_stream(key)
+    except ResponseError as error:
+        if "no such key" in str(error):
+            return BEGINNING
+        raise
+    return StreamId.parse(about["last-generated-id"])

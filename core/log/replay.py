@@ -6,13 +6,12 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from core.log.checkpoint import Checkpoint
 from core.log.dead import DeadLetters
 from core.log.entry import Entry
 from core.log.keys import Keys, Source
-from core.log.read import entries_of, read_entries
+from core.log.read import entries_of, newest_id, read_entries
 from core.log.tombstones import Tombstones
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, StreamId
@@ -90,13 +89,7 @@ class LogReader:
 
     async def newest(self, source: Source) -> StreamId:
         """The newest stream id the source ever gave out; `BEGINNING` when there is none."""
-        try:
-            about = await self._redis.xinfo_stream(source.key)
-        except ResponseError as error:
-            if "no such key" in str(error):
-                return BEGINNING
-            raise
-        return StreamId.parse(about["last-generated-id"])
+        return await newest_id(self._redis, source.key)
 
     async def whole_since(self, source: Source, *, until: int = 0) -> StreamId:
         """From where on the log has every event of the source; `BEGINNING`: from its first event on.

@@ -33,6 +33,7 @@ class Script:
             return await client.eval(self._text, len(keys), *keys, *args)
 
 
-def load_script(client: Redis, beside: str, name: str) -> Script:
-    """The script ``name`` in the folder of the module file ``beside``."""
-    return Script(client, (Path(beside).parent / name).read_text(encoding="utf-8"))
+def load_script(client: Redis, beside: str, *names: str) -> Script:
+    """The script ``names[-1]`` in the folder of the module file ``beside``; those before it have functions it calls."""
+    folder = Path(beside).parent
+    return Script(client, "".join((folder / name).read_text(encoding="utf-8") for name in names))

@@ -10,8 +10,7 @@
 
 if ARGV[7] ~= '' and (redis.call('GET', KEYS[2]) or '0') ~= ARGV[7] then return 'generation' end
 if ARGV[8] ~= '' then
-  local newest = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
-  if not newest or tonumber(string.match(newest[1], '^%d+')) < tonumber(ARGV[8]) then return 'went back' end
+  if (newest_change(KEYS[3]) or 0) < tonumber(ARGV[8]) then return 'went back' end
 end
 local ms, seq = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or ' 0-0', ' (%d+)-(%d+)$')
 ms, seq = tonumber(ms), tonumber(seq)

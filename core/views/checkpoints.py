@@ -9,6 +9,7 @@ from core.log.checkpoint import Checkpoint
 from core.log.keys import Keys, Source
 from core.runtime.lua import load_script
 from core.views.errors import GenerationChangedError, ViewsWentBackError
+from core.views.newest import CHANGE_FEED
 from pipai_contracts.record import StreamId
 
 
@@ -36,7 +37,7 @@ class Checkpoints:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self._advance = load_script(redis, __file__, "advance.lua")
+        self._advance = load_script(redis, __file__, CHANGE_FEED, "advance.lua")
 
     async def load(self, source: Source) -> Checkpoint:
         """The lowest checkpoint of the source; `NOTHING` where a view partition has none."""

@@ -24,8 +24,7 @@ ms, seq = tonumber(ms), tonumber(seq)
 local since_ms, since_seq = tonumber(ARGV[6]), tonumber(ARGV[7])
 if ms < since_ms or (ms == since_ms and seq < since_seq) then return 'went back' end
 
-local newest = redis.call('XREVRANGE', changes, '+', '-', 'COUNT', 1)[1]
-newest = newest and tonumber(string.match(newest[1], '^%d+'))
+local newest = newest_change(changes)
 if (newest or 0) < tonumber(ARGV[8]) then return 'went back' end
 
 local outcome = {}
@@ -33,9 +32,7 @@ for i = 1, views do
   outcome[i] = redis.call('HGET', KEYS[2 * i + 2], 'version') or ''
 end
 
--- A feed that began anew must not pass for the old one when it has grown as long: its numbers begin at the clock.
-local clock = redis.call('TIME')
-local change = newest or clock[1] * 1000000 + clock[2]
+local change = newest or change_to_follow(changes)
 
 local at = 9
 for i = 1, views do

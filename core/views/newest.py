@@ -1,9 +1,12 @@
 """The newest change this process knows of in each view partition: proof of which history it has seen."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from core.views.stored import Update
+
+CHANGE_FEED: Final = "change_feed.lua"
+"""What scripts that write to a change feed, or ask how far it is, begin with."""
 
 
 class Change(NamedTuple):

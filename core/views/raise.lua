@@ -10,9 +10,6 @@ local clock = redis.call('TIME')
 local milliseconds = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local generation = string.format('%.0f', math.max(tonumber(redis.call('GET', KEYS[1]) or '0') + 1, milliseconds))
 redis.call('SET', KEYS[1], generation)
-local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
--- A feed that began anew must not pass for the old one when it has grown as long: its numbers begin at the clock.
-local change = newest and tonumber(string.match(newest[1], '^%d+')) or clock[1] * 1000000 + clock[2]
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], string.format('%.0f-0', change + 1),
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], string.format('%.0f-0', change_to_follow(KEYS[2]) + 1),
   'generation', generation)
 return generation

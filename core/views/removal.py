@@ -9,6 +9,7 @@ from core.log.keys import Keys, partition_of
 from core.log.scan import viewed_topics
 from core.runtime.lua import load_script
 from core.views.folds import State, render
+from core.views.newest import CHANGE_FEED
 from core.views.store import CHANGES_LENGTH, ViewStore
 from pipai_contracts.ids import Topic
 from pipai_contracts.views import UserView
@@ -33,7 +34,7 @@ class ViewRemover:
         self._redis = redis
         self._keys = keys
         self._store = store
-        self._remove = load_script(redis, __file__, "remove.lua")
+        self._remove = load_script(redis, __file__, CHANGE_FEED, "remove.lua")
 
     async def owned(self, user: Topic) -> set[str]:
         """The names of workflows and files whose views say that they are the user's: their events may be long gone."""
@@ -75,7 +76,7 @@ class ViewRemover:
     async def _scrub(self, partition: int, paths: set[bytes], end: str) -> int:
         """Take entries about these topics out of a change feed; who has not read them looks again at everything.
 
-        What comes from ``end`` on stays: the last entry numbers the next, and without it the feed would be stuck.
+        What comes from ``end`` on stays: that is of what came after the removal.
         """
         key, after, count = self._keys.changes(partition), "-", 0
         while page := cast("list[Any]", await self._redis.xrange(key, min=after, max=f"({end}", count=_PAGE)):

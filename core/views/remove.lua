@@ -7,10 +7,8 @@
 local said = ''
 local was, entries = redis.call('EXISTS', KEYS[2]), redis.call('XLEN', KEYS[3])
 if was + entries > 0 or ARGV[3] == '1' then
-  local clock = redis.call('TIME')
-  local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-  local change = newest and tonumber(string.match(newest[1], '^%d+')) or clock[1] * 1000000 + clock[2]
-  said = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], string.format('%.0f-0', change + 1), 'rebuilt', ARGV[1])
+  local id = string.format('%.0f-0', change_to_follow(KEYS[1]) + 1)
+  said = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], id, 'rebuilt', ARGV[1])
 end
 redis.call('UNLINK', KEYS[2], KEYS[3])
 return { was, entries, said }

@@ -9,12 +9,8 @@ if (redis.call('GET', KEYS[2]) or '0') ~= ARGV[1] then return 0 end
 if (redis.call('HGET', KEYS[3], 'version') or '') ~= ARGV[2] then return 0 end
 if redis.call('EXISTS', KEYS[5]) == 0 then return 0 end
 
-local clock = redis.call('TIME')
-local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
--- A feed that began anew must not pass for the old one when it has grown as long: its numbers begin at the clock.
-local change = newest and tonumber(string.match(newest[1], '^%d+')) or clock[1] * 1000000 + clock[2]
-
-redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], string.format('%.0f-0', change + 1), 'rebuilt', ARGV[6])
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], string.format('%.0f-0', change_to_follow(KEYS[1]) + 1),
+  'rebuilt', ARGV[6])
 redis.call('RENAME', KEYS[5], KEYS[4])
 redis.call('EXPIRE', KEYS[4], ARGV[5])
 redis.call('HSET', KEYS[3], 'version', ARGV[3], 'pos', ARGV[7], 'first', ARGV[8], 'heard', ARGV[9], 'state', ARGV[10])

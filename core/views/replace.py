@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 from core.log.keys import Keys, partition_of
 from core.runtime.lua import load_script
 from core.views.folds import encode_state
+from core.views.newest import CHANGE_FEED
 from core.views.rebuild import FeedEnds, Fresh, Live, heard_sources, mark_first
 from core.views.store import CHANGES_LENGTH, ViewStore
 from pipai_contracts.ids import Topic
@@ -44,7 +45,7 @@ class ViewReplacer:
         self._ttl = ttl
         self._store = ViewStore(redis, keys, feed_length=feed_length, ttl=ttl)
         self._stage = load_script(redis, __file__, "stage.lua")
-        self._replace = load_script(redis, __file__, "replace.lua")
+        self._replace = load_script(redis, __file__, CHANGE_FEED, "replace.lua")
 
     async def look(self, topic: Topic) -> Live:
         """The topic's view, its feed's ends and how far it has heard, of one moment.

@@ -13,7 +13,7 @@ from core.log.keys import Keys, Source
 from core.runtime.lua import load_script
 from core.views.errors import GenerationChangedError, UnreadableViewError, ViewsWentBackError
 from core.views.folds import decode_state, encode_state
-from core.views.newest import NewestChanges
+from core.views.newest import CHANGE_FEED, NewestChanges
 from core.views.stored import Snapshot, Stored, Update, epoch_of, unheard_of
 from pipai_contracts.cursor import START, Cursor
 from pipai_contracts.ids import Topic
@@ -51,8 +51,8 @@ class ViewStore:
         self.feed_length = feed_length
         self.ttl = ttl
         self.newest = NewestChanges()
-        self._commit = load_script(redis, __file__, "commit.lua")
-        self._raise = load_script(redis, __file__, "raise.lua")
+        self._commit = load_script(redis, __file__, CHANGE_FEED, "commit.lua")
+        self._raise = load_script(redis, __file__, CHANGE_FEED, "raise.lua")
 
     async def load(self, topics: Sequence[Topic]) -> dict[Topic, Stored]:
         """The views as they stand; `unheard_of` for a topic without one.

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from core.log.keys import Keys, partition_of
 from core.log.layout import check_layout
+from core.log.read import newest_id
 from core.runtime.logs import get_logger
 from core.runtime.tasks import end, report_failure, running
 from pipai_contracts.ids import Topic
@@ -159,8 +160,7 @@ class Hub:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _end(self, partition: int) -> int:
-        newest = await self._redis.xrevrange(self._keys.changes(partition), count=1)
-        return StreamId.parse(cast("list[Any]", newest)[0][0]).milliseconds if newest else 0
+        return (await newest_id(self._redis, self._keys.changes(partition))).milliseconds
 
     async def _read(self, partition: int) -> None:
         key = self._keys.changes(partition)

@@ -80,6 +80,14 @@ class Deployment:
         self.told += len(told)
         return await self.appender.append(envelopes)
 
+    async def delete_changes(self, newest: int) -> None:
+        """Delete so many of the newest entries of each change feed, as another hand may."""
+        for partition in range(self.keys.partitions):
+            key = self.keys.changes(partition)
+            entries = cast("list[Any]", await self.redis.xrevrange(key, count=newest))
+            if entries:
+                await self.redis.xdel(key, *(entry_id for entry_id, _ in entries))
+
     @asynccontextmanager
     async def projecting(self, leases: type[Leases] = Leases, **settings: Any) -> AsyncGenerator[Projector]:
         """A projector, as its process composes it."""

@@ -6,11 +6,13 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from core.log.keys import partition_of
+from pipai_contracts.events import Progress
 from pipai_contracts.ids import Topic
 from pipai_contracts.views import WorkflowView
+from tests.conftest import wait_until
 from tests.core.telling import step
 from tests.projector.conftest import Deployment, counted, deployed
-from tests.projector.fresh_fold import assert_views_are_a_fresh_fold
+from tests.projector.fresh_fold import assert_views_are_a_fresh_fold, is_projected
 
 
 async def test_deleted_entries_are_counted_and_another_generation_begins(any_deployment: Deployment) -> None:
@@ -243,3 +245,23 @@ async def test_a_failure_while_finding_out_does_not_forget_that_views_went_back(
 
     assert await deployment.raised() == [1]
     await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys)
+
+
+@pytest.mark.parametrize("newest", [1, 100])
+async def test_deleting_the_newest_changes_by_hand_stops_no_projector(any_deployment: Deployment, newest: int) -> None:
+    async def next_for_all(progress: Progress) -> None:
+        await any_deployment.publish(*(step(progress, of=f"w{number}") for number in range(6)))
+        await wait_until(lambda: is_projected(any_deployment.redis, any_deployment.keys))
+        views = [await any_deployment.view("workflow", f"w{number}") for number in range(6)]
+        assert [view.progress for view in views if isinstance(view, WorkflowView)] == [progress] * 6
+
+    async with any_deployment.projecting():
+        await next_for_all(10)
+        await any_deployment.delete_changes(newest)
+        await next_for_all(20)
+        await any_deployment.delete_changes(newest)
+        await any_deployment.store.raise_generation(0)
+        await next_for_all(30)
+    await any_deployment.delete_changes(newest)
+    async with any_deployment.projecting():  # which knows of no change
+        await next_for_all(40)
