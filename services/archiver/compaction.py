@@ -9,6 +9,7 @@ from typing import Final
 
 from core.log.archive.parquet import Parquet
 from core.log.archive.segment import Segment, day_of
+from core.log.archive.spooled import Spooled, Waiting
 from core.log.archive.store import SegmentStore
 from core.log.keys import SOURCES
 from core.runtime.logs import get_logger
@@ -30,11 +31,13 @@ class Compactor:
     """Brings small segments of one source and day together.
 
     The large one is in the store before the small ones go. A crash in between leaves both, and readers take what is in
-    several once.
+    several once. What waits in a spool has its place between others: those on both sides of it stay apart, because a
+    segment has everything from its first entry to its last.
     """
 
-    def __init__(self, store: SegmentStore, parquet: Parquet, folder: Path) -> None:
+    def __init__(self, store: SegmentStore, spooled: Spooled, parquet: Parquet, folder: Path) -> None:
         self._store = store
+        self._spooled = spooled
         self._parquet = parquet
         self._folder = folder
 
@@ -42,10 +45,11 @@ class Compactor:
         """Bring together what is to be.
 
         Raises:
-            StoreAwayError, SegmentFileError: what was begun may be repeated.
+            StoreAwayError, SegmentFileError, redis.exceptions.RedisError: what was begun may be repeated.
         """
         for stream in SOURCES:
-            for parts in chosen(await self._store.segments(stream), today):
+            waiting = await self._spooled.load()  # first: what is in the store by the time that is listed waits no more
+            for parts in chosen(await self._store.segments(stream), today, waiting):
                 await self._bring_together(parts)
 
     async def _bring_together(self, parts: Sequence[Segment]) -> None:
@@ -59,11 +63,20 @@ class Compactor:
         log.info("archive segments brought together", segment=whole.path, parts=len(parts))
 
 
-def chosen(sizes: Mapping[Segment, int], today: date) -> list[list[Segment]]:
-    """The segments to bring together: neighbours of one source and day, none of them large. Pure."""
+def chosen(sizes: Mapping[Segment, int], today: date, waiting: Iterable[Waiting] = ()) -> list[list[Segment]]:
+    """The segments to bring together: neighbours of one source and day, none of them large. Pure.
+
+    ``waiting``: what is in spools, and may have its place between them.
+    """
+    apart = [one for one in waiting if not one.is_among(sizes)]
+
+    def stretch(segment: Segment) -> tuple[str, date, int]:
+        before = sum(one.source == segment.source and one.first < segment.first for one in apart)
+        return segment.source, day_of(segment.first), before
+
     small = sorted((segment for segment, size in sizes.items() if size < SMALL), key=_order)
     found: list[list[Segment]] = []
-    for (_, day), segments in groupby(small, key=lambda segment: (segment.source, day_of(segment.first))):
+    for (_, day, _), segments in groupby(small, key=stretch):
         least = MANY if day >= today else 2
         found += [part for part in _parts(segments, sizes) if len(part) >= least]
     return found

@@ -47,7 +47,7 @@ def build(settings: ArchiverSettings, stack: AsyncExitStack) -> Archiver:
         beginning=Beginning(redis, keys, archive.bases, views),
         writer=Writer(redis, keys, spool, spooled, parquet, seconds=settings.archive_seconds),
         mover=Mover(spool, spooled, store),
-        compactor=Compactor(store, parquet, spool.folder / "compacting"),
+        compactor=Compactor(store, spooled, parquet, spool.folder / "compacting"),
         retention=Retention(redis, keys, archive, store, days=settings.archive_retention),
         eraser=Eraser(redis, keys, store, archive.bases, parquet, spool.folder / "erasing"),
     )

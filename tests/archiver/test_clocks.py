@@ -12,6 +12,7 @@ from core.log.archive.archive import overlapping
 from core.log.archive.parquet import Parquet
 from core.log.archive.rows import Row
 from core.log.archive.segment import Segment, day_of
+from core.log.archive.spooled import Spooled
 from core.log.archive.wanted import Place, Wanted
 from core.log.keys import SOURCES
 from core.log.replay import Logged
@@ -164,6 +165,7 @@ def _assert_each_is_in_one(segments: Sequence[Segment], ids: dict[str, list[Stre
 async def _bring_together(archived: Archived, folder: Path) -> None:
     """As an archiver does when all of these days are over."""
     parquet = Parquet(folder / "compacting")
-    compactor = Compactor(archived.settings.open_store(), parquet, folder / "compacting")
+    spooled = Spooled(archived.deployment.redis, archived.deployment.keys)
+    compactor = Compactor(archived.settings.open_store(), spooled, parquet, folder / "compacting")
     await compactor.sweep(_MIDNIGHT.date() + timedelta(days=1))
     parquet.close()

@@ -7,6 +7,8 @@ import pytest
 
 from core.log.archive.folder import FolderStore
 from core.log.archive.segment import Segment
+from core.log.archive.spool import Spool
+from core.log.archive.spooled import Spooled, Waiting
 from core.log.archive.store import StoreAwayError
 from pipai_contracts.record import StreamId
 from services.archiver import compaction, writing
@@ -46,6 +48,15 @@ def test_large_ones_are_left_alone_and_parts_are_bounded() -> None:
     found = chosen(sizes, TODAY)
     assert [segment for part in found for segment in part] == segments[1:]
     assert all(sum(sizes[segment] for segment in part) <= LARGE for part in found)
+
+
+def test_what_waits_in_a_spool_keeps_those_around_it_apart() -> None:
+    segments = [_segment(number) for number in (10, 20, 40, 50)]
+    sizes = dict.fromkeys(segments, 1000)
+    between, of_another = (Waiting(source, "spool", StreamId(30, 0)) for source in ("notifications", "ai:progress"))
+    assert chosen(sizes, TODAY, [between]) == [segments[:2], segments[2:]]
+    assert chosen(sizes, TODAY, [of_another]) == [segments]
+    assert chosen(sizes, TODAY, [Waiting("notifications", "spool", segments[1].first)]) == [segments]
 
 
 async def _many_segments(archived: Archived, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -98,3 +109,42 @@ async def test_a_crash_before_the_small_ones_are_gone_doubles_nothing(
     async with archived.archiving():
         await wait_until(lambda: len(_stored(archived)) == 2, 20)
     assert len(await archived.all_history()) == count
+
+
+async def test_an_archiver_that_died_before_it_told_of_its_move_keeps_nobody_from_reading(
+    archived: Archived, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its last segment is in the store, and was brought together with others by the archiver that came after it."""
+    count = await _many_segments(archived, monkeypatch)
+    dead, spooled = Spool(tmp_path / "dead"), Spooled(archived.deployment.redis, archived.deployment.keys)
+    dead.claim()
+    moved = sorted(await archived.settings.open_store().segments("workflow:progress"))[2]
+    await spooled.add(dead, moved)
+    assert len(await archived.all_history()) == count
+
+    monkeypatch.setattr(compaction, "MANY", 2)
+    async with archived.archiving():
+        await wait_until(lambda: len(_stored(archived)) == 2, 20)
+    for source in archived.deployment.keys.sources():
+        await archived.deployment.redis.xtrim(source.key, maxlen=0, approximate=False)
+    assert len(await archived.all_history()) == count
+
+
+async def test_what_a_dead_archiver_still_has_is_missed_though_older_segments_of_it_are_there(
+    archived: Archived, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    await _many_segments(archived, monkeypatch)
+    dead, spooled = Spool(tmp_path / "dead"), Spooled(archived.deployment.redis, archived.deployment.keys)
+    dead.claim()
+    segments = sorted(await archived.settings.open_store().segments("workflow:progress"))
+    await spooled.add(dead, segments[0])
+    await spooled.add(dead, segments[2])
+    await archived.settings.open_store().delete([segments[2]])
+    for source in archived.deployment.keys.sources():
+        await archived.deployment.redis.xtrim(source.key, maxlen=0, approximate=False)
+
+    monkeypatch.setattr(compaction, "MANY", 2)
+    async with archived.archiving():
+        await wait_until(lambda: len(_stored(archived)) == 3, 20)
+        with pytest.raises(StoreAwayError, match="wait on the disk of another machine"):
+            await archived.all_history()

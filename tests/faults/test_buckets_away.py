@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from core.log.archive.parquet import Parquet
+from core.log.archive.spooled import Spooled
 from core.log.archive.store import StoreAwayError
 from core.log.keys import SOURCES
 from services.api.settings import ApiSettings
@@ -198,7 +199,9 @@ async def test_bringing_segments_together_may_break_off_anywhere(
     fault, operation, after = failing
     ids = await _in_the_bucket_alone(archived, monkeypatch)
     store, parquet = archived.settings.open_store(), Parquet(tmp_path / "sorting")
-    compactor, tomorrow = Compactor(store, parquet, tmp_path / "compacting"), datetime.now(UTC) + timedelta(days=1)
+    spooled = Spooled(archived.deployment.redis, archived.deployment.keys)
+    compactor = Compactor(store, spooled, parquet, tmp_path / "compacting")
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
     async with _reading(archived, tmp_path) as api:
         bucket.fail(fault, operation, after=after)
         with pytest.raises(StoreAwayError):

@@ -255,7 +255,7 @@ class Archive:
                 break
             before, found = after, await self._list(streams)  # some moved meanwhile: the list may lack them
             after = await self._elsewhere(streams)
-        unseen = {(one.source, one.first) for one in after | before} - {(one.source, one.first) for one in found}
+        unseen = {one.source for one in after | before if not one.is_among(found)}
         if unseen:
             raise StoreAwayError(f"segments of {len(unseen)} sources wait on the disk of another machine")
         return found

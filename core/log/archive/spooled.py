@@ -1,6 +1,7 @@
 """What waits on archivers' disks, told in Redis: who cannot look there must not take the store for all there is."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, cast
 
 from redis.asyncio import Redis
@@ -14,11 +15,15 @@ _SEPARATOR: Final = "@"
 
 
 class Waiting(NamedTuple):
-    """The oldest segment of a source that is in a spool, and not in the store yet: it begins with ``first``."""
+    """The newest segment of a source in a spool: it begins with ``first``. Older ones go to the store before it."""
 
     source: str
     spool: str
     first: StreamId
+
+    def is_among(self, segments: Iterable[Segment]) -> bool:
+        """Whether it is one of these, or in one of these by now: of what waits nothing is compacted across."""
+        return any(one.source == self.source and one.first <= self.first <= one.last for one in segments)
 
 
 class Spooled:
@@ -35,17 +40,15 @@ class Spooled:
     async def add(self, spool: Spool, segment: Segment) -> None:
         """Tell that a segment is in this spool: before what is in it may be trimmed."""
         async with self._turn:
-            await self._redis.hsetnx(self._key, f"{segment.source}{_SEPARATOR}{spool.name}", str(segment.first))
+            await self._redis.hset(self._key, f"{segment.source}{_SEPARATOR}{spool.name}", str(segment.first))
 
     async def settle(self, spool: Spool) -> None:
         """Tell what is left in this spool, once segments have left it."""
         async with self._turn:
-            oldest: dict[str, StreamId] = {}
-            for segment in await asyncio.to_thread(spool.segments):
-                oldest.setdefault(segment.source, segment.first)
-            for source in {one.source for one in await self.load() if one.spool == spool.name} - oldest.keys():
+            newest = {segment.source: segment.first for segment in await asyncio.to_thread(spool.segments)}
+            for source in {one.source for one in await self.load() if one.spool == spool.name} - newest.keys():
                 await self._redis.hdel(self._key, f"{source}{_SEPARATOR}{spool.name}")
-            for source, first in oldest.items():
+            for source, first in newest.items():
                 await self._redis.hset(self._key, f"{source}{_SEPARATOR}{spool.name}", str(first))
 
     async def load(self) -> set[Waiting]:
