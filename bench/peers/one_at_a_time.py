@@ -17,6 +17,7 @@ from core.log.history import History
 from core.log.keys import GROUP, Keys
 from core.log.replay import LogReader
 from core.views.checkpoints import Checkpoints
+from core.views.refold import Refolder
 from core.views.repair import Repair
 from core.views.store import ViewStore
 from pipai_contracts.record import StreamId
@@ -32,7 +33,8 @@ async def main() -> None:
     source = keys.source("workflow:progress", 0)
     store = ViewStore(redis, keys, feed_length=1000, ttl=3600)
     history = History(LogReader(redis, keys), keys, None)
-    projection = Projection(keys, store, DeadLetters(redis, keys), Repair(redis, keys, store, history))
+    refolder = Refolder(redis, keys, history, feed_length=store.feed_length, ttl=store.ttl)
+    projection = Projection(keys, store, DeadLetters(redis, keys), Repair(redis, keys, store, refolder))
     checkpoints = Checkpoints(redis, keys)
     since = await checkpoints.load(source)
     logging.getLogger("quiet").setLevel(logging.ERROR)

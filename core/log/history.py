@@ -2,7 +2,7 @@
 
 import heapq
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -20,6 +20,9 @@ from pipai_contracts.record import BEGINNING, Record, StreamId
 from pipai_contracts.upcast import NewerVersionError
 
 _PAGE: Final = 1_000
+_LARGEST_PAGE: Final = 16_000
+_PAGE_BYTES: Final = 4 * 1024 * 1024
+"""About how much of the events' data a page has, where it is larger than the first."""
 
 _REMEMBERED: Final = 60.0
 """Seconds."""
@@ -95,10 +98,9 @@ class History:
 
     async def _find(self, wanted: Wanted, after: Place | None, limit: int) -> list[Row]:
         found: dict[Place, Row] = {}
-        for source in self._keys.sources():
-            if source.stream in wanted.streams:
-                for row in await self._find_in_log(source, wanted, after, limit):
-                    found[row.place] = row
+        for source in self._sources_of(wanted):
+            for row in await self._find_in_log(source, wanted, after, limit):
+                found[row.place] = row
         if self._archive is not None:
             for row in await self._archive.find(wanted, after=after, limit=limit):
                 found[row.place] = row
@@ -117,18 +119,15 @@ class History:
             NewerVersionError: one was written by a newer build.
             StoreAwayError: some of them were given up while they were read.
         """
-        after: Place | None = None
-        wanted = replace(Wanted.of(topic), until=until)
+        read = 0
         begin = await self._given_up()
-        while rows := await self.find(wanted, after=after, limit=_PAGE):
-            if begin < await self._given_up() > (0 if after is None else after.stream_id.milliseconds):
+        async for rows in self._pages(replace(Wanted.of(topic), until=until)):
+            if begin < await self._given_up() > read:
                 raise StoreAwayError("the beginning of the archive was given up meanwhile: ask again")
             records = [record for row in rows if (record := self._record_of(row, skip_newer=skip_newer)) is not None]
             if records:
                 yield records
-            if len(rows) < _PAGE:
-                return
-            after = rows[-1].place
+            read = rows[-1].stream_ms
 
     def _record_of(self, row: Row, *, skip_newer: bool) -> Record | None:
         """The event in a row; None for one that is in no view."""
@@ -187,13 +186,39 @@ class History:
             self._begins[stream] = names, time.monotonic()
         return names
 
+    async def heard_of(self, topics: Collection[Topic], until: int) -> AsyncGenerator[set[Topic]]:
+        """Those of the topics that may have events from before ``until`` (ms), each once, as they are found."""
+        if self._archive is not None:
+            async for found in self._archive.heard_of(topics, until):
+                yield found
+
     async def find_all(self, wanted: Wanted) -> AsyncGenerator[Row]:
         """Every wanted event, in the order of their places."""
-        after: Place | None = None
-        while page := await self.find(wanted, after=after, limit=_PAGE):
+        async for page in self._pages(wanted):
             for row in page:
                 yield row
-            after = page[-1].place
+
+    async def _pages(self, wanted: Wanted) -> AsyncGenerator[list[Row]]:
+        """Every wanted event, in the order of their places; more at once while they are small.
+
+        Each page is looked for anew, so that nothing is held open for a reader who takes its time.
+        """
+        after, limit = None, _PAGE
+        while rows := await self.find(wanted, after=after, limit=limit):
+            yield rows
+            if len(rows) < limit:
+                return
+            after = rows[-1].place
+            size = sum(len(row.data or "") for row in rows)
+            limit = max(_PAGE, min(2 * limit, limit * _PAGE_BYTES // max(size, 1), _LARGEST_PAGE))
+
+    def _sources_of(self, wanted: Wanted) -> list[Source]:
+        """Where the log may have some of the wanted: all topics of one id are in one partition."""
+        sources = [source for source in self._keys.sources() if source.stream in wanted.streams]
+        if wanted.id is None:
+            return sources
+        partition = partition_of(Topic(wanted.tenant, wanted.kind or "workflow", wanted.id), self._keys.partitions)
+        return [source for source in sources if source.partition == partition]
 
     async def _find_in_log(self, source: Source, wanted: Wanted, after: Place | None, limit: int) -> list[Row]:
         begin = StreamId(wanted.since, 0) if wanted.since is not None else BEGINNING

@@ -36,7 +36,8 @@ class Refolder:
     async def refold(self, topics: Sequence[Topic], *, whole: bool = False) -> int:
         """Fold these views from their history, as far as what stands in their place has come; returns how many events.
 
-        Each is put in place as a whole, in an epoch of its own, so that nobody sees a half. While the archive fails
+        Each is put in place as a whole, in an epoch of its own, so that nobody sees a half; not where the view has as
+        many. While the archive fails
         they are folded from what Redis still has, unless they are to be ``whole``: then they are left alone, too, where
         the history does not go back to the beginning.
 
@@ -62,7 +63,8 @@ class Refolder:
         for attempt in range(_TRIES):
             live = await self._replacer.look(topic)
             fresh = await self._fold(topic, history, live.reached)
-            if not fresh.pos or await self._replacer.replace(live, fresh):
+            has = live.stored.pos if live.stored is not None else 0
+            if fresh.pos <= has or await self._replacer.replace(live, fresh):
                 return fresh.pos
             await asyncio.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # noqa: S311 - jitter
         raise MovingViewError(topic.path)

@@ -14,7 +14,6 @@ from redis.exceptions import ResponseError
 
 from core.log.checkpoint import is_checkpoint
 from core.log.damage import MisfitRemover
-from core.log.history import History
 from core.log.keys import Keys, partition_of
 from core.runtime.logs import get_logger
 from core.runtime.lua import load_script
@@ -35,13 +34,13 @@ _TYPES: Final = {"changes": "stream", "checkpoint": "hash", "generation": "strin
 class Repair:
     """Repairs the views of one deployment. Every method returns the kinds of keys it made anew, one each time."""
 
-    def __init__(self, redis: Redis, keys: Keys, store: ViewStore, history: History) -> None:
+    def __init__(self, redis: Redis, keys: Keys, store: ViewStore, refolder: Refolder) -> None:
         self._redis = redis
         self._keys = keys
         self._store = store
         self._misfits = MisfitRemover(redis)
         self._discard = load_script(redis, __file__, "discard.lua")
-        self._refolder = Refolder(redis, keys, history, feed_length=store.feed_length, ttl=store.ttl)
+        self._refolder = refolder
 
     async def partition(self, partition: int) -> list[str]:
         """Put the change feed, checkpoint and generation of a view partition right.

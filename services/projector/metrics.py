@@ -21,6 +21,14 @@ VIEWS_REGRESSED: Final = Counter(
     ["reason"],
 )
 MOVED: Final = Counter("pipai_moved_views_total", "Views another projector wrote first, folded again.")
+RETURNED: Final = Counter(
+    "pipai_returned_topics_total",
+    "Topics that were published to again after their views had expired; what came before was folded in.",
+)
+UNCHECKED: Final = Counter(
+    "pipai_unchecked_topics_total",
+    "Topics that began and were not looked for in the archive, because too many began: verify tells which returned.",
+)
 CAUGHT_UP: Final = Counter(
     "pipai_caught_up_events_total", "Events read from the log because the group did not deliver them.", ["source"]
 )

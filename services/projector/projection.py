@@ -3,7 +3,7 @@
 import asyncio
 import random
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import count
@@ -68,13 +68,23 @@ class Projection:
 
     Views that were just folded are kept in memory, also before they are committed. That is a cache only: a commit
     succeeds when the stored version is the very one that was folded on.
+
+    ``began`` is told of the topics that had no view before a commit.
     """
 
-    def __init__(self, keys: Keys, store: ViewStore, dead: DeadLetters, repair: Repair) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        store: ViewStore,
+        dead: DeadLetters,
+        repair: Repair,
+        began: Callable[[Collection[Topic]], object] = lambda _: None,
+    ) -> None:
         self._keys = keys
         self._repair = repair
         self._store = store
         self._dead = dead
+        self._began = began
         self._views = ViewCache()
         self._generations: dict[int, int] = {}
         self._name = secrets.token_hex(6)
@@ -255,12 +265,16 @@ class Projection:
                 raise
             return set(topics)
         moved: set[Topic] = set()
+        began: list[Topic] = []
         for update, size in zip(updates, outcome, strict=True):
             if size:
                 self._views.measured(update.topic, size)
+                if not update.before.version:
+                    began.append(update.topic)
             else:
                 self._views.forget(update.topic)
                 moved.add(update.topic)
+        self._began(began)
         return moved
 
     async def _park(self, stretch: Stretch) -> None:

@@ -19,6 +19,7 @@ from core.runtime.memory import refuse_eviction
 from core.runtime.tasks import running
 from core.views.checkpoints import Checkpoints
 from core.views.failover import Failover, Regression
+from core.views.refold import Refolder
 from core.views.repair import Repair
 from core.views.setback import Setbacks
 from core.views.store import ViewStore
@@ -28,6 +29,7 @@ from services.projector.lease import Leases, Share
 from services.projector.partition import Partition
 from services.projector.projection import Projection
 from services.projector.retention import Retention
+from services.projector.returning import Returning
 from services.projector.settings import ProjectorSettings
 from services.projector.survey import Survey
 from services.projector.turns import Turns
@@ -61,8 +63,11 @@ class Projector:
         self._keys = Keys(settings.key_prefix, settings.stream_partitions)
         store = ViewStore(redis, self._keys, feed_length=settings.stream_max_entries, ttl=settings.view_ttl)
         self._failover = Failover(redis, self._keys, store)
-        repair = Repair(redis, self._keys, store, history)
-        self._projection = Projection(self._keys, store, DeadLetters(redis, self._keys), repair)
+        refolder = Refolder(redis, self._keys, history, feed_length=store.feed_length, ttl=store.ttl)
+        self._returning = Returning(history, refolder, view_ttl=settings.view_ttl)
+        repair = Repair(redis, self._keys, store, refolder)
+        dead = DeadLetters(redis, self._keys)
+        self._projection = Projection(self._keys, store, dead, repair, self._returning.note)
         self._checkpoints = Checkpoints(redis, self._keys)
         self._setbacks = Setbacks(redis, self._keys, store, view_ttl=settings.view_ttl)
         self._survey = Survey(self._checkpoints)
@@ -105,7 +110,7 @@ class Projector:
         try:
             await self._ask()
             log.info("projector shares the partitions", projector=self._leases.projector_id, held=sorted(self.held))
-            async with running(self._keep_asking()):
+            async with running(self._keep_asking(), self._returning.keep_looking()):
                 self._sharing = True
                 yield
         finally:

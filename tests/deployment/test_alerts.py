@@ -32,6 +32,8 @@ WITHOUT_ALERT = {
     "pipai_append_seconds": "slow appends show as refusals",
     "pipai_projection_seconds": "slow folding shows as lag",
     "pipai_archived_entries_total": "work that is done",
+    "pipai_returned_topics_total": "work that is done",
+    "pipai_unchecked_topics_total": "so many topics only begin where they are new; verify tells of any other",
     "pipai_archive_segments_total": "work that is done",
     "pipai_archive_written_bytes_total": "work that is done",
     "pipai_archive_compacted_segments_total": "work that is done",

@@ -22,6 +22,7 @@ from core.runtime.redis import command_client
 from core.views.checkpoints import Checkpoints
 from core.views.errors import ViewsWentBackError
 from core.views.folds import render
+from core.views.refold import Refolder
 from core.views.repair import Repair
 from core.views.setback import Setbacks
 from core.views.store import ViewStore
@@ -147,7 +148,8 @@ class Deployment:
     async def followers(self, *sources: Source) -> list[HandedFollower]:
         """The followers of one projector, which share its memory; their groups exist."""
         history = History(LogReader(self.redis, self.keys), self.keys, None)
-        repair = Repair(self.redis, self.keys, self.store, history)
+        refolder = Refolder(self.redis, self.keys, history, feed_length=self.store.feed_length, ttl=self.store.ttl)
+        repair = Repair(self.redis, self.keys, self.store, refolder)
         projection = Projection(self.keys, self.store, DeadLetters(self.redis, self.keys), repair)
         survey = Survey(self.checkpoints)
         setbacks = Setbacks(self.redis, self.keys, self.store, view_ttl=self.settings.view_ttl)

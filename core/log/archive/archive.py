@@ -19,6 +19,7 @@ from core.log.archive.store import SegmentStore, StoreAwayError
 from core.log.archive.wanted import Place, Wanted
 from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.keys import SOURCES
+from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, StreamId
 
 T = TypeVar("T")
@@ -170,6 +171,16 @@ class Archive:
         for _, of_day in groupby(sorted(segments, key=_first), key=lambda segment: day_of(segment.first)):
             files = await self._files(list(of_day))
             yield await asyncio.to_thread(self._parquet.topics, files)
+
+    async def heard_of(self, topics: Iterable[Topic], until: int) -> AsyncGenerator[set[Topic]]:
+        """The topics that have events in segments begun before ``until`` (ms): each once, by the days these are of."""
+        left = set(topics)
+        segments = [one for one in await self._segments(SOURCES) if one.first.milliseconds < until] if left else []
+        for _, of_day in groupby(sorted(segments, key=_first, reverse=True), key=lambda segment: day_of(segment.first)):
+            files = await self._files(list(of_day))
+            found = await asyncio.to_thread(self._parquet.heard_of, files, left)
+            yield found
+            left -= found
 
     async def owned(self, tenant: str, user_id: str) -> dict[str, int]:
         """The topics that have events which are the user's, with how many; the user's own among them."""

@@ -1,7 +1,7 @@
 """Segments as files: Parquet, compressed with zstd, sorted by topic, so that one topic's events stand together."""
 
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ from core.log.archive.wanted import Place, Wanted
 from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.replay import Logged
 from core.log.tombstones import Tombstone
-from pipai_contracts.ids import KINDS
+from pipai_contracts.ids import KINDS, Topic
 from pipai_contracts.record import BEGINNING, StreamId
 
 ROW_GROUP: Final = 20_480
@@ -50,6 +50,13 @@ _SIZE_UP: Final = (
     "SELECT count(*), approx_count_distinct((tenant, topic)) + approx_count_distinct((tenant, user_id)) "
     "FROM read_parquet(?)"
 )
+_HEARD_OF: Final = """
+SELECT DISTINCT tenant, name FROM (
+    SELECT tenant, topic AS name FROM read_parquet($files)
+    UNION ALL
+    SELECT tenant, 'user:' || user_id FROM read_parquet($files)
+) WHERE tenant IS NOT NULL AND name IN (SELECT unnest($names::VARCHAR[]))
+"""
 _HIDDEN: Final = "tenant = ? AND stream_ms <= ? AND (user_id = ? OR topic IN (SELECT unnest(?::VARCHAR[])))"
 _BLANK: Final = {name: f"NULL::{kind}" for name, kind in COLUMNS.items()} | {
     "stream_ms": "stream_ms",
@@ -223,6 +230,16 @@ class Parquet:
         question = "SELECT DISTINCT tenant, topic, user_id FROM read_parquet(?) WHERE tenant IS NOT NULL"
         return [row for page in self.ask(question, [[str(file) for file in files]]) for row in page]
 
+    def heard_of(self, files: Sequence[Path], topics: Collection[Topic]) -> set[Topic]:
+        """Those of the topics that have events in these segments; a user has those of what is theirs, too.
+
+        Raises:
+            SegmentFileError: one of them cannot be read.
+        """
+        values = {"files": [str(file) for file in files], "names": [topic.name for topic in topics]}
+        paths = {f"{tenant}:{name}" for page in self.ask(_HEARD_OF, values) for tenant, name in page}
+        return {topic for topic in topics if topic.path in paths}
+
     def owned(self, files: Sequence[Path], tenant: str, user_id: str) -> list[tuple[str, int]]:
         """The topics in these segments with events that are the user's, and how many; the user's own among them.
 
@@ -253,7 +270,7 @@ class Parquet:
         for rows in self.ask(question, [[str(file) for file in files], *values]):
             yield [row_read(row) for row in rows]
 
-    def ask(self, question: str, values: Sequence[Any]) -> Iterator[list[tuple[Any, ...]]]:
+    def ask(self, question: str, values: Sequence[Any] | Mapping[str, Any]) -> Iterator[list[tuple[Any, ...]]]:
         """What a question finds, a page at a time.
 
         Raises:
