@@ -99,8 +99,9 @@ async def rebuild(redis: Redis, archive: Archive) -> Times:
     async for topic in comparer.topics():
         folded = folded or time.perf_counter() - began
         comparison = await comparer.compare(topic)
-        if not await comparer.replacer.replace(comparison.live, comparison.fresh):
-            raise RuntimeError(f"somebody else writes {topic.path}")
+        async with comparer.replacer.replacing(topic) as replacement:
+            if not await replacement.put(comparison.live, comparison.fresh):
+                raise RuntimeError(f"somebody else writes {topic.path}")
         views += 1
     return Times(folded, time.perf_counter() - began, views)
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from redis.asyncio import Redis
@@ -10,13 +11,17 @@ from redis.asyncio import Redis
 from core.log.archive.archive import SlowSearchError
 from core.log.archive.parquet import SegmentFileError
 from core.log.archive.store import StoreAwayError
+from core.log.archive.wanted import Wanted
+from core.log.entry import decode
+from core.log.errors import UndecodableEntryError
 from core.log.history import History
 from core.log.keys import Keys
 from core.runtime.logs import get_logger
 from core.views.rebuild import Fresh, heard_sources
 from core.views.replace import MovingViewError, ViewReplacer
 from pipai_contracts.ids import Topic
-from pipai_contracts.record import BEGINNING, StreamId
+from pipai_contracts.record import BEGINNING, Record, StreamId
+from pipai_contracts.upcast import NewerVersionError
 
 _TRIES: Final = 20
 """Times a view is folded again because it was committed meanwhile."""
@@ -60,13 +65,16 @@ class Refolder:
         return count
 
     async def _refold(self, topic: Topic, history: History) -> int:
-        for attempt in range(_TRIES):
-            live = await self._replacer.look(topic)
-            fresh = await self._fold(topic, history, live.reached)
-            has = live.stored.pos if live.stored is not None else 0
-            if fresh.pos <= has or await self._replacer.replace(live, fresh):
-                return fresh.pos
-            await asyncio.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # noqa: S311 - jitter
+        live = await self._replacer.look(topic)
+        fresh = await self._fold(topic, history, live.reached)
+        async with self._replacer.replacing(topic) as replacement:
+            for attempt in range(_TRIES):
+                has = live.stored.pos if live.stored is not None else 0
+                if fresh.pos <= has or await replacement.put(live, fresh):
+                    return fresh.pos
+                await asyncio.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # noqa: S311 - jitter
+                before, live = live, await self._replacer.look(topic)
+                await self._fold_on(fresh, history, before.reached, live.reached)
         raise MovingViewError(topic.path)
 
     async def _fold(self, topic: Topic, history: History, reached: Mapping[str, StreamId]) -> Fresh:
@@ -78,3 +86,18 @@ class Refolder:
                 if record.stream_id <= reached.get(record.source, BEGINNING):
                     fresh.take(record)
         return fresh
+
+    async def _fold_on(
+        self, fresh: Fresh, history: History, before: Mapping[str, StreamId], reached: Mapping[str, StreamId]
+    ) -> None:
+        """Take in what came from where the view had come ``before`` up to where it is."""
+        wanted, later = Wanted.of(fresh.topic), list[Record]()
+        for source in heard_sources(self._keys, fresh.topic):
+            since, upto = (places.get(source.name, BEGINNING) for places in (before, reached))
+            if since < upto:
+                async for _, entry, parked in history.read(source, after=since, upto=upto):
+                    if not parked and wanted.takes(entry):
+                        with suppress(UndecodableEntryError, NewerVersionError):
+                            later.append(decode(source, entry))
+        for record in sorted(later, key=lambda one: one.stream_id):
+            fresh.take(record)

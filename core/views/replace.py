@@ -1,7 +1,8 @@
 """Putting a view folded from the log in the place of the live one, under traffic."""
 
 import secrets
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from itertools import count, islice
 from typing import Final, cast
 
@@ -10,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from core.log.keys import Keys, partition_of
-from core.runtime.lua import load_script
+from core.runtime.lua import Script, load_script
 from core.views.folds import encode_state
 from core.views.newest import CHANGE_FEED
 from core.views.rebuild import FeedEnds, Fresh, Live, heard_sources, mark_first
@@ -94,41 +95,82 @@ class ViewReplacer:
         ends = [StreamId.parse(rows[0][0]).milliseconds if rows else 0 for rows in (first, last)]
         return (version or b"").decode(), FeedEnds(length, *ends), checkpoints, int(generation or 0)
 
-    async def replace(self, live: Live, fresh: Fresh) -> bool:
+    @asynccontextmanager
+    async def replacing(self, topic: Topic) -> AsyncGenerator["Replacement"]:
+        """Put another view in the place of the topic's, as often as that takes; what is left over is removed."""
+        replacement = Replacement(self._redis, self._keys, topic, self._ttl, self._stage, self._replace)
+        try:
+            yield replacement
+        finally:
+            await replacement.drop()
+
+
+class Replacement:
+    """The attempts to replace one view.
+
+    Its feed is written beforehand under a name of its own, because the script that puts it in place must not take long,
+    and stays from one attempt to the next: while that is written, a busy view moves on.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys, topic: Topic, ttl: int, stage: Script, replace: Script) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._topic = topic
+        self._ttl = ttl
+        self._stage = stage
+        self._replace = replace
+        self._name = f"rebuilt-{secrets.token_hex(8)}"
+        self._key = keys.staged_feed(topic, self._name)
+        self._staged: Fresh | None = None
+        self._upto = 0
+
+    async def put(self, live: Live, fresh: Fresh) -> bool:
         """Put ``fresh`` in the place of ``live``; False when the view moved on meanwhile, and nothing was changed.
 
-        The view begins another epoch: cursors of the old one are answered with ``reset``, and viewers are told.
+        The view begins another epoch: cursors of the old one are answered with ``reset``, and viewers are told. What is
+        put next is quick if it is the same fold, folded on.
 
         Raises:
             redis.exceptions.RedisError: Redis did not answer; the view is the old or the new one, whole.
         """
-        topic, keys = fresh.topic, self._keys
-        name = f"rebuilt-{secrets.token_hex(8)}"
-        staged = keys.staged_feed(topic, name)
-        await self._stage_feed(staged, fresh)
+        topic, keys = self._topic, self._keys
+        await self._stage_feed(fresh)
         partition = partition_of(topic, keys.partitions)
         replaced = await self._replace(
-            keys=[keys.changes(partition), keys.generation(partition), keys.view(topic), keys.feed(topic), staged],
+            keys=[keys.changes(partition), keys.generation(partition), keys.view(topic), keys.feed(topic), self._key],
             args=[
                 live.generation,
                 live.version,
-                name,
+                self._name,
                 CHANGES_LENGTH,
                 self._ttl,
                 topic.path,
                 fresh.pos,
-                mark_first(fresh.first, name),
+                mark_first(fresh.first, self._name),
                 to_json({source: str(stream_id) for source, stream_id in fresh.heard.items()}),
                 encode_state(fresh.state),
             ],
         )
-        if not replaced:
-            await self._redis.unlink(staged)
+        if replaced:
+            self._staged = None
         return bool(replaced)
 
-    async def _stage_feed(self, staged: str, fresh: Fresh) -> None:
-        """Write the feed under a name of its own: the script that puts it in place must not take long."""
-        numbered = zip(count(fresh.pos - len(fresh.entries) + 1), fresh.entries, strict=False)
+    async def drop(self) -> None:
+        """Remove a feed that was put in no place."""
+        if self._staged is not None:
+            self._staged = None
+            await self._redis.unlink(self._key)
+
+    async def _stage_feed(self, fresh: Fresh) -> None:
+        """Write the feed, or what it has more than before."""
+        first = fresh.pos - len(fresh.entries) + 1
+        if self._staged is not fresh or first > self._upto + 1:
+            await self.drop()
+            self._upto = first - 1
+        self._staged = fresh
+        more = islice(fresh.entries, self._upto - first + 1, None)
+        numbered = zip(count(self._upto + 1), more, strict=False)
         while page := list(islice(numbered, _PAGE)):
             entries = [field for pos, entry in page for field in (pos, *entry)]
-            await self._stage(keys=[staged], args=[_STAGED_SECONDS, *entries])
+            await self._stage(keys=[self._key], args=[_STAGED_SECONDS, *entries])
+            self._upto = page[-1][0]

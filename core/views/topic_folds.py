@@ -141,9 +141,9 @@ class TopicFolds:
         behind = [name for name, at in reached.items() if name in self._scanned and at > self._scanned[name].stream_id]
         if not behind:
             return
-        checkpoints = await self._load_checkpoints()
+        checkpoints = await self._checkpoints.load_all([self._sources[name] for name in behind])
         for name in behind:
-            target = max(checkpoints[name], Checkpoint(0, reached[name]), key=_at)
+            target = max(checkpoints[self._sources[name]].lowest, Checkpoint(0, reached[name]), key=_at)
             async for page in self._logged(self._sources[name], target):
                 for place, source, found in page:
                     self._note(source, found, place.stream_id)
@@ -205,7 +205,8 @@ class TopicFolds:
 
     async def _load_checkpoints(self) -> dict[str, Checkpoint]:
         """How far each source is in all views."""
-        return {name: await self._checkpoints.load(source) for name, source in self._sources.items()}
+        copies = await self._checkpoints.load_all(list(self._sources.values()))
+        return {source.name: found.lowest for source, found in copies.items()}
 
     async def _begin_at_bases(self, archive: Archive) -> None:
         """Have views whose beginning was given up begin with what they were then."""

@@ -22,7 +22,7 @@ from core.views.checkpoints import Checkpoints
 from core.views.folds import decode_state
 from core.views.rebuild import differences
 from core.views.removal import ViewRemover, owner_of
-from core.views.replace import MovingViewError, ViewReplacer
+from core.views.replace import MovingViewError, Replacement, ViewReplacer
 from core.views.store import ViewStore
 from core.views.topic_folds import TopicFolds
 from pipai_contracts.ids import DEFAULT_TENANT, Topic, check_id
@@ -186,14 +186,15 @@ class _Erasure:
         folds = TopicFolds(redis, keys, archive, topics.__contains__, feed_length=length, only=later)
         await folds.read_projected()
         for topic in sorted(topics):
-            for attempt in range(_TRIES):
-                if await self._is_folded(folds, topic):
-                    break
-                await asyncio.sleep(random.uniform(0, 0.01 * min(attempt + 1, 20)))  # noqa: S311 - jitter
-            else:
-                raise RefusedError(f"{topic.path} was committed again and again; run this once more")
+            async with self._replacer.replacing(topic) as replacement:
+                for attempt in range(_TRIES):
+                    if await self._is_folded(folds, topic, replacement):
+                        break
+                    await asyncio.sleep(random.uniform(0, 0.01 * min(attempt + 1, 20)))  # noqa: S311 - jitter
+                else:
+                    raise RefusedError(f"{topic.path} was committed again and again; run this once more")
 
-    async def _is_folded(self, folds: TopicFolds, topic: Topic) -> bool:
+    async def _is_folded(self, folds: TopicFolds, topic: Topic, replacement: Replacement) -> bool:
         """Whether the view is the fold of what is left of its events, or was made it now."""
         try:
             live = await self._replacer.look(topic)
@@ -203,7 +204,7 @@ class _Erasure:
         fresh = await folds.fold(topic, live.reached)
         if fresh.lacks is not None:
             return False
-        return not differences(live, fresh) or await self._replacer.replace(live, fresh)
+        return not differences(live, fresh) or await replacement.put(live, fresh)
 
     async def _is_out_of_archive(self, tombstone: Tombstone) -> bool:
         """Whether the archiver has removed what the archive had, or there is no archive."""

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections import Counter
 from typing import Final, Literal
 
-from core.views.replace import MisfitViewError, MovingViewError
+from core.views.replace import MisfitViewError, MovingViewError, Replacement
 from pipai_contracts.ids import Topic
 from services.admin.alone import StillAlone, alone
 from services.admin.command import DONE, FOUND, Command, Deployment
@@ -49,6 +49,13 @@ async def _rebuild_selected(deployment: Deployment, chosen: Namespace, still_alo
 
 async def _rebuild_one(comparer: Comparer, topic: Topic, still_alone: StillAlone | None) -> Verdict:
     """``still_alone`` is asked before each view is replaced; None: replace none."""
+    async with comparer.replacer.replacing(topic) as replacement:
+        return await _try_to_rebuild(comparer, topic, still_alone, replacement)
+
+
+async def _try_to_rebuild(
+    comparer: Comparer, topic: Topic, still_alone: StillAlone | None, replacement: Replacement
+) -> Verdict:
     for attempt in range(_TRIES):
         try:
             comparison = await comparer.compare(topic)
@@ -64,7 +71,7 @@ async def _rebuild_one(comparer: Comparer, topic: Topic, still_alone: StillAlone
             return "same"
         if still_alone is not None:
             await still_alone()
-        if still_alone is None or await comparer.replacer.replace(comparison.live, comparison.fresh):
+        if still_alone is None or await replacement.put(comparison.live, comparison.fresh):
             sys.stdout.write(f"{topic.path}: {', '.join(sorted({one.path for one in comparison.differences}))}\n")
             return "rebuilt"
         await asyncio.sleep(random.uniform(0, 0.01 * min(attempt + 1, 20)))  # noqa: S311 - jitter

@@ -79,7 +79,12 @@ async def test_two_who_replace_a_view_at_once_leave_one_whole_view(projected: De
     ]
     live = await rivals[0].look(W)
     fresh = await _folded(projected)
-    assert sorted(await asyncio.gather(*(rival.replace(live, fresh) for rival in rivals))) == [False, False, True]
+
+    async def replace(rival: ViewReplacer) -> bool:
+        async with rival.replacing(W) as replacement:
+            return await replacement.put(live, fresh)
+
+    assert sorted(await asyncio.gather(*map(replace, rivals))) == [False, False, True]
     feed = await projected.store.read_feed(W, after=0, count=1000)
     assert [item.pos for item in feed] == list(range(1, 251))
     await assert_views_are_a_fresh_fold(projected.redis, projected.keys)

@@ -3,17 +3,24 @@
 import asyncio
 import json
 import uuid
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from pydantic_core import from_json, to_json
 
+from core.log.history import History
+from core.log.replay import LogReader
+from core.runtime.lua import Script
 from core.runtime.tasks import running
+from core.views.refold import Refolder
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
 from tests.admin.conftest import Admin
 from tests.conftest import wait_until
 from tests.core.telling import ai, analysis, notice, step, temporal
 from tests.projector.conftest import Deployment
+from tests.projector.fresh_fold import assert_views_are_a_fresh_fold, is_projected
 from tests.projector.random_run import random_run
 
 _SPOILT = {"workflow:0": {"updated": "2025-01-01T00:00:00.000Z", "counts": {"failed": 7}}}
@@ -287,3 +294,55 @@ async def test_a_view_of_events_that_a_newer_build_wrote_is_left_alone(
     assert "default:workflow:w is left alone: events of it were written and projected by a newer build" in told.err
     assert await admin("verify", "user") == 0
     assert "unverifiable 1" in capsys.readouterr().out
+
+
+@pytest.fixture
+async def busy(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A view with another event after each page that is written of a feed for it, but for every fourth."""
+    pages, call, loop = list[int](), Script.__call__, asyncio.get_running_loop()
+
+    async def commit() -> None:
+        await deployment.publish(step(50).by("ada"))
+        await wait_until(lambda: is_projected(deployment.redis, deployment.keys))
+
+    async def and_a_commit(script: Script, keys: Sequence[str], args: Sequence[str | int | bytes]) -> Any:
+        answer = await call(script, keys, args)
+        if [key for key in keys if "staged" in key] == keys:
+            pages.append(len(args) // 4)
+            if len(pages) % 4:
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(commit(), loop))
+        return answer
+
+    monkeypatch.setattr(Script, "__call__", and_a_commit)
+    return pages
+
+
+async def test_a_view_that_hardly_stands_still_is_rebuilt_all_the_same(
+    deployment: Deployment, admin: Admin, busy: list[int]
+) -> None:
+    """Its feed takes ten pages to write: they are written once, and then what came meanwhile."""
+    async with deployment.projecting():
+        await deployment.publish(*(step(number % 100).by("ada") for number in range(1000)))
+        await deployment.settled()
+        await plant(deployment, "user", "ada", sources=_SPOILT)
+        assert await admin("rebuild", "user") == 0
+        assert busy == [100] * 10 + [8, 1]
+        await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys)
+
+
+async def test_a_view_that_hardly_stands_still_is_folded_again_all_the_same(
+    deployment: Deployment, busy: list[int]
+) -> None:
+    """As one that cannot be read, when a projector makes it anew."""
+    async with deployment.projecting():
+        await deployment.publish(*(step(number % 100).by("ada") for number in range(1000)))
+        await deployment.settled()
+        topic = Topic.parse("default:user:ada")
+        await deployment.redis.unlink(deployment.keys.view(topic), deployment.keys.feed(topic))
+        await deployment.publish(step(60).by("ada"))
+        await wait_until(lambda: is_projected(deployment.redis, deployment.keys))
+        history = History(LogReader(deployment.redis, deployment.keys), deployment.keys, None)
+        refolder = Refolder(deployment.redis, deployment.keys, history, feed_length=5000, ttl=600)
+        assert await refolder.refold([topic], whole=True) == 1001 + len(busy) - len(busy) // 4
+        assert busy == [100] * 10 + [1, 9]
+        await assert_views_are_a_fresh_fold(deployment.redis, deployment.keys)
