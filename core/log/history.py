@@ -221,7 +221,7 @@ class History:
         return [source for source in sources if source.partition == partition]
 
     async def _find_in_log(self, source: Source, wanted: Wanted, after: Place | None, limit: int) -> list[Row]:
-        begin = StreamId(wanted.since, 0) if wanted.since is not None else BEGINNING
+        begin = StreamId(max(wanted.since or 0, 0), 0)  # no id is from before 1970
         if after is not None:
             begin = max(begin, _before(after.stream_id))
         rows: list[Row] = []

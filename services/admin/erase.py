@@ -7,6 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from shlex import quote
 from typing import Final
 
 from core.log.archive.checkpoints import ArchiveCheckpoints
@@ -80,11 +81,11 @@ async def _erase(deployment: Deployment, chosen: Namespace) -> int:
         events = counted(sum(owned.values()), "event")
         sys.stdout.write(
             f"{events} of {counted(len(owned), 'topic')}; all events of these topics go, and what was made of them\n"
-            f'nothing was removed; to do it, call this again with --confirm "{words}"\n'
+            f"nothing was removed; to do it, call this again with --confirm {quote(words)}\n"
         )
         return DONE
     if chosen.confirm != words:
-        raise RefusedError(f'--confirm has to be "{words}"; nothing was removed')
+        raise RefusedError(f"--confirm has to be {quote(words)}; nothing was removed")
     report = await _Erasure(deployment, user).carry_out(frozenset(owned))
     _tell(report, as_json=chosen.json)
     return DONE if report.done else FOUND

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
+from shlex import quote
 from typing import Final, get_args
 
 from core.log.append import MAX_PER_CALL, Appender
@@ -60,10 +61,10 @@ async def _republish(deployment: Deployment, chosen: Namespace) -> int:
     if not records:
         return DONE
     if chosen.confirm is None:
-        sys.stdout.write(f'nothing was published; to do it, call this again with --confirm "{words}"\n')
+        sys.stdout.write(f"nothing was published; to do it, call this again with --confirm {quote(words)}\n")
         return DONE
     if chosen.confirm != words:
-        raise RefusedError(f'--confirm has to be "{words}"; nothing was published')
+        raise RefusedError(f"--confirm has to be {quote(words)}; nothing was published")
     audit = AuditLog(deployment.redis, deployment.keys)
     begun = await audit.write("republish", {"wanted": wanted.told(), "events": len(records)})
     published, repeated = await _publish(deployment, records, wanted)

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any, cast
 
 import duckdb
@@ -152,7 +153,7 @@ async def test_without_the_words_it_is_only_said_what_would_go(
         await _publish_all(archived)
     assert await admin("erase", _USER) == 0
     assert "5 events of 3 topics" in (told := capsys.readouterr().out)
-    assert f'--confirm "{_WORDS}"' in told
+    assert f"--confirm {quote(_WORDS)}\n" in told
     assert await admin("erase", _USER, "--confirm", "erase") == 2
     assert await Tombstones(archived.deployment.redis, archived.deployment.keys).load() == {}
     assert await _found_in_redis(archived)

@@ -46,9 +46,9 @@ async def test_without_the_words_it_says_what_would_be_published_and_publishes_n
     assert "4 events of 2 topics" in said
     assert "4 workflow_progress" in said
     assert "3 of workflow:w" in said
-    assert '--confirm "republish 4 events"' in said
+    assert "--confirm 'republish 4 events'\n" in said
     assert await admin("republish", "--kind", "workflow", *_RANGE, "--confirm", "republish 5 events") == 2
-    assert 'has to be "republish 4 events"' in capsys.readouterr().err
+    assert "has to be 'republish 4 events'" in capsys.readouterr().err
     assert len(await _events(deployment)) == 4
     assert not await deployment.redis.exists(deployment.keys.audit)
 

@@ -45,6 +45,15 @@ async def test_an_event_is_told_with_its_place_in_the_log(api: Api, producer: Pr
     }
 
 
+@pytest.mark.parametrize(
+    "ends", [{"from": "0001-01-01T00:00:00Z"}, {"from": "1969-12-31T23:59:59Z", "to": "9999-12-31T00:00:00Z"}]
+)
+async def test_any_time_may_be_asked_for(api: Api, producer: Producer, ends: dict[str, str]) -> None:
+    await producer.progress("w", 10)
+    assert len(await _found(api, **ends)) == 1
+    assert await _found(api, to="0001-01-01T00:00:00Z") == []
+
+
 async def test_what_redis_has_no_longer_comes_from_the_archive(
     serve: Serve, producer: Producer, redis_url: str, key_prefix: str, tmp_path: Path
 ) -> None:

@@ -57,6 +57,12 @@ async def test_csv_has_a_column_for_each_thing_told(pipai: Pipai, producer: Prod
     assert row["user_id"] == ""
 
 
+async def test_csv_commands_no_terminal(pipai: Pipai, producer: Producer) -> None:
+    await producer.progress("w", 10, message="\x1b[31m red \u202e back\x9b\ttab")
+    [row] = csv.DictReader(StringIO((await pipai("history", "--format", "csv")).out))
+    assert row["message"] == "\ufffd[31m red \ufffd back\ufffd\ttab"
+
+
 async def test_all_pages_are_read_and_a_limit_ends_them(api: Api, producer: Producer) -> None:
     await producer.progress("w", *range(7))
 

@@ -19,6 +19,9 @@ COLUMNS: Final = (
 """Of the CSV. A newer version may add some at the end."""
 
 _COMMANDING: Final = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f]|" + _COMMANDING.pattern)
+"""With those that JSON escapes by itself, but for tabs and new lines."""
+
 _OF_DATA: Final = frozenset({"progress", "step", "status", "message", "error"})
 _WIDTHS: Final = (24, 30, 17)
 _MOST_TOLD: Final = 100
@@ -98,7 +101,10 @@ def _csv(events: Iterable[Event]) -> Iterable[str]:
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+    """A text as it is, but for what could command a terminal: that is no use to a table either."""
+    if isinstance(value, str):
+        return _CONTROLS.sub("\ufffd", value)
+    return "" if value is None else json.dumps(value)
 
 
 def _csv_line(cells: Iterable[str]) -> str:
