@@ -68,10 +68,10 @@ def chosen(sizes: Mapping[Segment, int], today: date, waiting: Iterable[Waiting]
 
     ``waiting``: what is in spools, and may have its place between them.
     """
-    apart = [one for one in waiting if not one.is_among(sizes)]
+    apart = [one for one in waiting if not one.are_among(sizes)]
 
     def stretch(segment: Segment) -> tuple[str, date, int]:
-        before = sum(one.source == segment.source and one.first < segment.first for one in apart)
+        before = sum(one.source == segment.source and one.newest < segment.first for one in apart)
         return segment.source, day_of(segment.first), before
 
     small = sorted((segment for segment, size in sizes.items() if size < SMALL), key=_order)

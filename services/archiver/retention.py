@@ -86,7 +86,7 @@ class Retention:
         """Whether everything that was ever appended before ``until`` is in the store."""
         sources = self._keys.sources()
         waiting = await Spooled(self._redis, self._keys).load()
-        if any(one.first.milliseconds < until for one in waiting):
+        if any(one.oldest.milliseconds < until for one in waiting):
             return False
         for source, archived in (await ArchiveCheckpoints(self._redis).load(sources)).items():
             newest = int(cast("bytes | None", await self._redis.get(source.offset)) or 0)

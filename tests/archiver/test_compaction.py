@@ -53,10 +53,12 @@ def test_large_ones_are_left_alone_and_parts_are_bounded() -> None:
 def test_what_waits_in_a_spool_keeps_those_around_it_apart() -> None:
     segments = [_segment(number) for number in (10, 20, 40, 50)]
     sizes = dict.fromkeys(segments, 1000)
-    between, of_another = (Waiting(source, "spool", StreamId(30, 0)) for source in ("notifications", "ai:progress"))
+    between, of_another = (
+        Waiting(source, "spool", StreamId(30, 0), StreamId(30, 0)) for source in ("notifications", "ai:progress")
+    )
     assert chosen(sizes, TODAY, [between]) == [segments[:2], segments[2:]]
     assert chosen(sizes, TODAY, [of_another]) == [segments]
-    assert chosen(sizes, TODAY, [Waiting("notifications", "spool", segments[1].first)]) == [segments]
+    assert chosen(sizes, TODAY, [Waiting("notifications", "spool", segments[0].first, segments[1].first)]) == [segments]
 
 
 async def _many_segments(archived: Archived, monkeypatch: pytest.MonkeyPatch) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from core.log.archive.archive import Archive
 from core.log.archive.parquet import Parquet
 from core.log.archive.segment import Segment, day_of
+from core.log.archive.spool import Spool
 from core.log.archive.spooled import Spooled
 from core.log.archive.store import StoreAwayError
 from core.log.keys import SOURCES
@@ -285,3 +287,36 @@ async def test_an_archiver_gives_up_what_its_setting_says(two_ages: Archived) ->
     assert await oldest() < kept_from
     async with two_ages.archiving(archive_retention=_KEPT):
         await wait_until(given_up, 30)
+
+
+async def test_nothing_goes_while_a_dead_archiver_has_some_of_those_days_whatever_it_has_besides(
+    two_ages: Archived, tmp_path: Path
+) -> None:
+    dead, spooled = Spool(tmp_path / "dead"), Spooled(two_ages.deployment.redis, two_ages.deployment.keys)
+    dead.claim()
+    segments = sorted(await _segments(two_ages))
+    of_one = [segment for segment in segments if segment.source == segments[0].source]
+    for segment in of_one:
+        await spooled.add(dead, segment)
+    await _sweep(two_ages)
+    assert sorted(await _segments(two_ages)) == segments
+    await spooled.settle(dead)
+    await _sweep(two_ages)
+    assert len(await _segments(two_ages)) < len(segments)
+
+
+async def test_a_topic_that_returns_has_what_only_its_base_tells_of(
+    two_ages: Archived, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its view lived when its days were given up, and expired since."""
+    monkeypatch.setattr("services.projector.returning._LOOK_EVERY", 0.05)
+    await _sweep(two_ages)
+    await lose_views(two_ages)
+    deployment, topic = two_ages.deployment, Topic("default", "workflow", "only old")
+
+    async def is_whole() -> bool:
+        return (await deployment.store.load([topic]))[topic].pos == 2
+
+    async with deployment.projecting(**two_ages.settings.model_dump(include={"archive_url", "archive_spool"})):
+        await deployment.publish(step(60, of="only old"))
+        await wait_until(is_whole, 20, "the view has no beginning")

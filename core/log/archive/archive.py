@@ -173,8 +173,11 @@ class Archive:
             yield await asyncio.to_thread(self._parquet.topics, files)
 
     async def heard_of(self, topics: Iterable[Topic], until: int) -> AsyncGenerator[set[Topic]]:
-        """The topics that have events in segments begun before ``until`` (ms): each once, by the days these are of."""
+        """The topics that have a base, or events in segments begun before ``until`` (ms): each once, day by day."""
         left = set(topics)
+        if left and (until_base := await self.bases.newest()) is not None:
+            yield (found := await self.bases.among(until_base, left))
+            left -= found
         segments = [one for one in await self._segments(SOURCES) if one.first.milliseconds < until] if left else []
         for _, of_day in groupby(sorted(segments, key=_first, reverse=True), key=lambda segment: day_of(segment.first)):
             files = await self._files(list(of_day))
@@ -266,7 +269,7 @@ class Archive:
                 break
             before, found = after, await self._list(streams)  # some moved meanwhile: the list may lack them
             after = await self._elsewhere(streams)
-        unseen = {one.source for one in after | before if not one.is_among(found)}
+        unseen = {one.source for one in after | before if not one.are_among(found)}
         if unseen:
             raise StoreAwayError(f"segments of {len(unseen)} sources wait on the disk of another machine")
         return found

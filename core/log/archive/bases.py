@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -97,6 +97,17 @@ class Bases:
         async for page in self._read(until, where, [topic.tenant, topic.name]):
             return page[0]
         return None
+
+    async def among(self, until: int, topics: Collection[Topic]) -> set[Topic]:
+        """Those of the topics that have a base in a set."""
+        files = await self._files(until)
+        if not files:
+            return set()
+        question = "SELECT tenant, topic FROM read_parquet(?) WHERE topic IN (SELECT unnest(?::VARCHAR[]))"
+        values = [files, [topic.name for topic in topics]]
+        rows = await asyncio.to_thread(lambda: [row for page in self._parquet.ask(question, values) for row in page])
+        paths = {f"{tenant}:{name}" for tenant, name in rows}
+        return {topic for topic in topics if topic.path in paths}
 
     async def read(self, until: int) -> AsyncGenerator[list[Base]]:
         """All bases of a set."""
