@@ -9,6 +9,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from core.log.archive.bases import Bases
+from core.log.archive.blanking import blank, hits
 from core.log.archive.checkpoints import ArchiveCheckpoints
 from core.log.archive.durable import sync
 from core.log.archive.parquet import Parquet
@@ -87,12 +88,12 @@ class Eraser:
 
     async def _erase_from(self, segments: list[Segment], tombstone: Tombstone) -> int:
         files = {await self._store.file_of(segment): segment for segment in segments}
-        hits = await asyncio.to_thread(self._parquet.hits, list(files), tombstone)
-        for file in hits:
+        found = await asyncio.to_thread(hits, self._parquet, list(files), tombstone)
+        for file in found:
             target = self._folder / files[file].path
-            await asyncio.to_thread(self._parquet.blank, file, tombstone, target)
+            await asyncio.to_thread(blank, self._parquet, file, tombstone, target)
             await self._store.take(target, files[file])
-        return sum(hits.values())
+        return sum(found.values())
 
     async def _keep(self, tombstone: Tombstone) -> None:
         """Put the tombstone beside the segments."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from core.log.archive.archive import Archive
+from core.log.archive.listing import Listing
 from core.log.archive.store import StoreAwayError
 from pipai_contracts.ids import Topic
 from services.projector import returning
@@ -111,7 +111,7 @@ async def test_it_is_asked_again_when_the_archive_is_back(archived: Archived, mo
 
     async with archived.deployment.projecting(**_of_the_archive(archived)):
         with monkeypatch.context() as broken:
-            broken.setattr(Archive, "_segments", refuse)
+            broken.setattr(Listing, "load", refuse)
             await archived.deployment.publish(step(30))
             await wait_until(lambda: len(asked) > 2)
             assert await _has(archived, topic, 1)

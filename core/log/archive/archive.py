@@ -3,26 +3,25 @@
 import asyncio
 import heapq
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from itertools import groupby
-from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
+from core.log.archive import surveys
 from core.log.archive.bases import Bases
+from core.log.archive.listing import Listing
 from core.log.archive.parquet import Parquet, SegmentFileError
 from core.log.archive.rows import Row
 from core.log.archive.segment import Segment, day_of, stream_of
 from core.log.archive.spool import Spool
-from core.log.archive.spooled import Spooled, Waiting
-from core.log.archive.store import SegmentStore, StoreAwayError
+from core.log.archive.spooled import Spooled
+from core.log.archive.store import SegmentStore
 from core.log.archive.wanted import Place, Wanted
 from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.keys import SOURCES
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, StreamId
-
-T = TypeVar("T")
 
 _FIRST: Final = 16
 _MOST: Final = 256
@@ -67,9 +66,7 @@ class Archive:
     """
 
     def __init__(self, store: SegmentStore, spool: Spool, parquet: Parquet, spooled: Spooled | None = None) -> None:
-        self._store = store
-        self._spool = spool
-        self._spooled = spooled
+        self._listing = Listing(store, spool, spooled)
         self._parquet = parquet
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self.bases = Bases(store, parquet, spool.folder / "bases")
@@ -82,11 +79,11 @@ class Archive:
         """A source's entries after ``after`` up to ``upto``, oldest first, some thousand at a time."""
         failed = 0
         while True:
-            found = [segment for segment in await self._segments([stream_of(source)]) if segment.source == source]
+            found = [segment for segment in await self._listing.load([stream_of(source)]) if segment.source == source]
             groups = overlapping(segment for segment in found if segment.last > after and segment.first <= upto)
             try:
                 for group in groups:
-                    files = await self._files(group)
+                    files = await self._listing.files(group)
                     pages = self._parquet.read(files, after=after, upto=upto)
                     while (rows := await asyncio.to_thread(next, pages, None)) is not None:
                         yield rows
@@ -109,7 +106,7 @@ class Archive:
         failed = 0
         while True:
             segments = [
-                one for one in await self._segments([stream]) if wanted is None or _may_have(one, wanted, after)
+                one for one in await self._listing.load([stream]) if wanted is None or _may_have(one, wanted, after)
             ]
             by_day = groupby(sorted(segments, key=_first), key=lambda segment: day_of(segment.first))
             try:
@@ -118,7 +115,7 @@ class Archive:
                         continue
                     if until is not None and day[0].first.milliseconds >= until:
                         return
-                    pages = self._parquet.read_all(await self._files(day), wanted, after=after)
+                    pages = self._parquet.read_all(await self._listing.files(day), wanted, after=after)
                     async with aclosing(_read_ahead(pages)) as ahead:
                         async for rows in ahead:
                             yield rows
@@ -142,14 +139,14 @@ class Archive:
                 ordered = list(of_source)
                 whole = Whole(BEGINNING, NOTHING, ordered[0].first)
                 for _, of_day in groupby(ordered, key=lambda segment: day_of(segment.first)):
-                    day = await self._files(list(of_day)), whole.upto.offset, moved.get(source, 0)
-                    since, end = await asyncio.to_thread(self._parquet.holes, *day)
+                    day = await self._listing.files(list(of_day)), whole.upto.offset, moved.get(source, 0)
+                    since, end = await asyncio.to_thread(surveys.holes, self._parquet, *day)
                     upto = max(whole.upto, end, key=lambda reached: reached.stream_id)
                     whole = whole._replace(since=max(whole.since, since), upto=upto)
                 found[source] = whole
             return found
 
-        return await self._tried(SOURCES, look)
+        return await self._listing.tried(SOURCES, look)
 
     async def begins(self, stream: str, moved: Mapping[str, int]) -> dict[str, Whole]:
         """Per source of the stream with segments the oldest of these. ``moved``: as in `whole_since`."""
@@ -158,19 +155,19 @@ class Archive:
             found: dict[str, Whole] = {}
             for source, of_source in groupby(sorted(segments), key=lambda segment: segment.source):
                 oldest = next(iter(of_source))
-                files = await self._files([oldest])
-                begin = await asyncio.to_thread(self._parquet.holes, files, 0, moved.get(source, 0))
+                files = await self._listing.files([oldest])
+                begin = await asyncio.to_thread(surveys.holes, self._parquet, files, 0, moved.get(source, 0))
                 found[source] = Whole(*begin, oldest.first)
             return found
 
-        return await self._tried([stream], look)
+        return await self._listing.tried([stream], look)
 
     async def topics_since(self, moment: int) -> AsyncGenerator[list[tuple[str, str, str | None]]]:
         """Tenant, topic and owner of what has events appended from a day's begin on (milliseconds); some repeatedly."""
-        segments = [one for one in await self._segments(SOURCES) if one.first.milliseconds >= moment]
+        segments = [one for one in await self._listing.load(SOURCES) if one.first.milliseconds >= moment]
         for _, of_day in groupby(sorted(segments, key=_first), key=lambda segment: day_of(segment.first)):
-            files = await self._files(list(of_day))
-            yield await asyncio.to_thread(self._parquet.topics, files)
+            files = await self._listing.files(list(of_day))
+            yield await asyncio.to_thread(surveys.topics, self._parquet, files)
 
     async def heard_of(self, topics: Iterable[Topic], until: int) -> AsyncGenerator[set[Topic]]:
         """The topics that have a base, or events in segments begun before ``until`` (ms): each once, day by day."""
@@ -178,10 +175,10 @@ class Archive:
         if left and (until_base := await self.bases.newest()) is not None:
             yield (found := await self.bases.among(until_base, left))
             left -= found
-        segments = [one for one in await self._segments(SOURCES) if one.first.milliseconds < until] if left else []
+        segments = [one for one in await self._listing.load(SOURCES) if one.first.milliseconds < until] if left else []
         for _, of_day in groupby(sorted(segments, key=_first, reverse=True), key=lambda segment: day_of(segment.first)):
-            files = await self._files(list(of_day))
-            found = await asyncio.to_thread(self._parquet.heard_of, files, left)
+            files = await self._listing.files(list(of_day))
+            found = await asyncio.to_thread(surveys.heard_of, self._parquet, files, left)
             yield found
             left -= found
 
@@ -191,12 +188,12 @@ class Archive:
         async def look(segments: list[Segment]) -> dict[str, int]:
             found: dict[str, int] = {}
             for _, of_day in groupby(sorted(segments, key=_first), key=lambda segment: day_of(segment.first)):
-                files = await self._files(list(of_day))
-                for topic, count in await asyncio.to_thread(self._parquet.owned, files, tenant, user_id):
+                files = await self._listing.files(list(of_day))
+                for topic, count in await asyncio.to_thread(surveys.owned, self._parquet, files, tenant, user_id):
                     found[topic] = found.get(topic, 0) + count
             return found
 
-        return await self._tried(SOURCES, look)
+        return await self._listing.tried(SOURCES, look)
 
     async def size_up(self, until: int | None = None) -> tuple[int, int]:
         """About how many entries there are, and how many topics and users these are of at most, a day at a time.
@@ -209,21 +206,11 @@ class Archive:
             due = [one for one in segments if until is None or one.first.milliseconds < until]
             by_day = groupby(sorted(due, key=_first), key=lambda segment: day_of(segment.first))
             for _, of_day in by_day:
-                found = await asyncio.to_thread(self._parquet.size_up, await self._files(list(of_day)))
+                found = await asyncio.to_thread(surveys.size_up, self._parquet, await self._listing.files(list(of_day)))
                 entries, topics = entries + found[0], topics + found[1]
             return entries, topics
 
-        return await self._tried(SOURCES, look)
-
-    async def _tried(self, streams: Sequence[str], question: Callable[[list[Segment]], Awaitable[T]]) -> T:
-        """The answer from these streams' segments, which may move, and be asked for again, meanwhile."""
-        for last_try in (False, False, True):
-            try:
-                return await question(await self._segments(streams))
-            except SegmentFileError:
-                if last_try:
-                    raise
-        raise AssertionError
+        return await self._listing.tried(SOURCES, look)
 
     async def find(self, wanted: Wanted, *, after: Place | None, limit: int) -> list[Row]:
         """The first ``limit`` wanted entries beyond a place, in the order of their places.
@@ -235,7 +222,7 @@ class Archive:
         async def look(segments: list[Segment]) -> list[Row]:
             return await self._find_in([one for one in segments if _may_have(one, wanted, after)], wanted, after, limit)
 
-        return await self._tried(wanted.streams, look)
+        return await self._listing.tried(wanted.streams, look)
 
     async def _find_in(self, segments: Iterable[Segment], wanted: Wanted, after: Place | None, limit: int) -> list[Row]:
         """As `find`: the oldest segments first, more and more of them at once, until nothing older can come."""
@@ -243,7 +230,7 @@ class Archive:
         found: dict[Place, Row] = {}
         began, start, count = time.monotonic(), 0, _FIRST
         while start < len(ordered):
-            files = await self._files(ordered[start : start + count])
+            files = await self._listing.files(ordered[start : start + count])
             async with self._turns:
                 rows = await asyncio.to_thread(self._parquet.find, files, wanted, after=after, limit=limit)
             found |= {row.place: row for row in rows}
@@ -255,44 +242,6 @@ class Archive:
             if time.monotonic() - began > _PATIENCE:
                 raise SlowSearchError
         return [found[place] for place in heapq.nsmallest(limit, found)]
-
-    async def _segments(self, streams: Sequence[str]) -> list[Segment]:
-        """What there is of these streams, on this machine's disk and in the store.
-
-        Raises:
-            StoreAwayError: segments wait on another machine's disk.
-        """
-        before = await self._elsewhere(streams)
-        found, after = await self._list(streams), await self._elsewhere(streams)
-        for _ in range(_TRIES):
-            if before == after:
-                break
-            before, found = after, await self._list(streams)  # some moved meanwhile: the list may lack them
-            after = await self._elsewhere(streams)
-        unseen = {one.source for one in after | before if not one.are_among(found)}
-        if unseen:
-            raise StoreAwayError(f"segments of {len(unseen)} sources wait on the disk of another machine")
-        return found
-
-    async def _elsewhere(self, streams: Sequence[str]) -> set[Waiting]:
-        """What waits in spools of other machines."""
-        waiting = set[Waiting]() if self._spooled is None else await self._spooled.load()
-        own = await asyncio.to_thread(lambda: self._spool.name)
-        return {one for one in waiting if one.spool != own and stream_of(one.source) in streams}
-
-    async def _list(self, streams: Sequence[str]) -> list[Segment]:
-        """Those of the disk first: while one moves it is in both lists, or in the second."""
-        waiting = await asyncio.to_thread(self._spool.segments)
-        stored = [segment for stream in streams for segment in await self._store.segments(stream)]
-        return list({*(segment for segment in waiting if stream_of(segment.source) in streams), *stored})
-
-    async def _files(self, segments: Sequence[Segment]) -> list[Path]:
-        """Where they can be read on this machine."""
-        files: list[Path] = []
-        for segment in segments:
-            waiting = self._spool.place_of(segment)
-            files.append(waiting if waiting.exists() else await self._store.file_of(segment))
-        return files
 
 
 async def _read_ahead(pages: Iterator[list[Row]]) -> AsyncGenerator[list[Row]]:

@@ -152,7 +152,7 @@ class Bases:
 
     def _count(self, where: str, values: Sequence[Any]) -> int:
         question = f"SELECT count(*) FROM read_parquet(?) WHERE {where}"  # noqa: S608 - of constants
-        return next(self._parquet.ask(question, values))[0][0]
+        return self._parquet.ask_one(question, values)[0]
 
     async def _files(self, until: int) -> list[str]:
         names = await self._store.names(f"{FOLDER}/until={until}")

@@ -1,7 +1,7 @@
 """Segments as files: Parquet, compressed with zstd, sorted by topic, so that one topic's events stand together."""
 
 import threading
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -11,11 +11,9 @@ import duckdb
 from core.log.archive.durable import sync
 from core.log.archive.rows import COLUMNS, Row, columns_of, row_read
 from core.log.archive.wanted import Place, Wanted
-from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.replay import Logged
-from core.log.tombstones import Tombstone
-from pipai_contracts.ids import KINDS, Topic
-from pipai_contracts.record import BEGINNING, StreamId
+from pipai_contracts.ids import KINDS
+from pipai_contracts.record import StreamId
 
 ROW_GROUP: Final = 20_480
 """Rows that are skipped together when none of them can be of a topic. A multiple of DuckDB's vectors of 2,048."""
@@ -24,48 +22,17 @@ _MEMORY: Final = "512MB"
 _PAGE: Final = 2_048
 _BREAK_OFF_SECONDS: Final = 5.0
 
-_NAMES: Final = ", ".join(f'"{name}"' for name in COLUMNS)
-_READ: Final = "replace(stream, '-', ':'), " + _NAMES.replace('"time"', 'epoch_ms("time")')
-_BY_ID: Final = "stream_ms, stream_seq"
-_IN_ORDER: Final = f"{_BY_ID}, stream, coalesce(topic, '')"
-_BY_TOPIC: Final = f"tenant, topic, {_BY_ID}"
-_TOGETHER: Final = f"SELECT DISTINCT ON ({_BY_ID}, topic, event_id) {_NAMES} FROM read_parquet(?)"  # noqa: S608 - of constants
+NAMES: Final = ", ".join(f'"{name}"' for name in COLUMNS)
+_READ: Final = "replace(stream, '-', ':'), " + NAMES.replace('"time"', 'epoch_ms("time")')
+BY_ID: Final = "stream_ms, stream_seq"
+_IN_ORDER: Final = f"{BY_ID}, stream, coalesce(topic, '')"
+BY_TOPIC: Final = f"tenant, topic, {BY_ID}"
+_TOGETHER: Final = f"SELECT DISTINCT ON ({BY_ID}, topic, event_id) {NAMES} FROM read_parquet(?)"  # noqa: S608 - of constants
 _BETWEEN: Final = (
     "stream_ms >= ? AND (stream_ms > ? OR stream_seq > ?) AND stream_ms <= ? AND (stream_ms < ? OR stream_seq <= ?)"
 )
 _FILES: Final = "read_parquet(?, hive_partitioning = true, hive_types_autocast = false)"
 _SELECT: Final = f"SELECT DISTINCT ON ({_IN_ORDER}, event_id) {_READ} FROM {_FILES}"  # noqa: S608 - of constants
-_HOLES: Final = f"""
-WITH entries AS (
-    SELECT "offset", {_BY_ID}, lag("offset", 1, ?::BIGINT) OVER (ORDER BY {_BY_ID}) AS before
-    FROM (SELECT DISTINCT "offset", {_BY_ID} FROM read_parquet(?) WHERE "offset" > 0)
-)
-SELECT
-    max(({_BY_ID})) FILTER ("offset" > before + 1 AND "offset" - 1 > ?),
-    arg_max("offset", ({_BY_ID})),
-    max(({_BY_ID}))
-FROM entries
-"""  # noqa: S608 - of constants
-_SIZE_UP: Final = (
-    "SELECT count(*), approx_count_distinct((tenant, topic)) + approx_count_distinct((tenant, user_id)) "
-    "FROM read_parquet(?)"
-)
-_HEARD_OF: Final = """
-SELECT DISTINCT tenant, name FROM (
-    SELECT tenant, topic AS name FROM read_parquet($files)
-    UNION ALL
-    SELECT tenant, 'user:' || user_id FROM read_parquet($files)
-) WHERE tenant IS NOT NULL AND name IN (SELECT unnest($names::VARCHAR[]))
-"""
-_HIDDEN: Final = "tenant = ? AND stream_ms <= ? AND (user_id = ? OR topic IN (SELECT unnest(?::VARCHAR[])))"
-_BLANK: Final = {name: f"NULL::{kind}" for name, kind in COLUMNS.items()} | {
-    "stream_ms": "stream_ms",
-    "stream_seq": "stream_seq",
-    "offset": '"offset"',
-    "extra": """'[["offset", "' || "offset" || '"]]'""",
-    "parked": "true",
-}
-"""What is left of an entry: the same as of one that has nothing but its offset, and is in no view."""
 _OPTIONS: Final = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
 
 
@@ -115,7 +82,7 @@ class Parquet:
             SegmentFileError: the disk is full, or cannot be written.
         """
         asked = ", ".join(_column(name, kind) for name, kind in COLUMNS.items())
-        return self.copy(f"SELECT {asked}", columns_of(stretch), _BY_TOPIC, target)
+        return self.copy(f"SELECT {asked}", columns_of(stretch), BY_TOPIC, target)
 
     def bring_together(self, parts: Sequence[Path], target: Path) -> None:
         """Write one segment with everything in these, what is in several once.
@@ -123,28 +90,7 @@ class Parquet:
         Raises:
             SegmentFileError: the disk is full, or one of them cannot be read.
         """
-        self.copy(_TOGETHER, [[str(part) for part in parts]], _BY_TOPIC, target)
-
-    def hits(self, files: Sequence[Path], tombstone: Tombstone) -> dict[Path, int]:
-        """How many entries of these segments a tombstone hides; those that have some.
-
-        Raises:
-            SegmentFileError: one of them cannot be read.
-        """
-        question = f"SELECT filename, count(*) FROM read_parquet(?, filename = true) WHERE {_HIDDEN} GROUP BY ALL"  # noqa: S608 - of constants
-        values = [[str(file) for file in files], *_hidden_by(tombstone)]
-        return {Path(name): count for page in self.ask(question, values) for name, count in page}
-
-    def blank(self, file: Path, tombstone: Tombstone, target: Path) -> None:
-        """Write a segment again; of what a tombstone hides the places alone are left, so that offsets prove the rest.
-
-        Raises:
-            SegmentFileError: the disk is full, or it cannot be read.
-        """
-        columns = ", ".join(f'CASE WHEN hidden THEN {_BLANK[name]} ELSE "{name}" END AS "{name}"' for name in COLUMNS)
-        rows = f"SELECT {_NAMES}, coalesce({_HIDDEN}, false) AS hidden FROM read_parquet(?)"  # noqa: S608 - of constants
-        question = f"SELECT {columns} FROM ({rows})"  # noqa: S608 - of constants
-        self.copy(question, [*_hidden_by(tombstone), [str(file)]], _BY_TOPIC, target)
+        self.copy(_TOGETHER, [[str(part) for part in parts]], BY_TOPIC, target)
 
     def copy(self, question: str, values: Sequence[Any], order: str, target: Path) -> int:
         """Write what a question finds, in this order, as a file that is whole and on the disk; returns its bytes.
@@ -205,63 +151,6 @@ class Parquet:
             values += given
         yield from self._ask(files, " AND ".join(conditions), values, limit=None)
 
-    def holes(self, files: Sequence[Path], before: int, moved: int) -> tuple[StreamId, Checkpoint]:
-        """From where on a source is without a hole in some of its segments, by their offsets, and where these end.
-
-        `BEGINNING` when nothing is missing behind offset ``before``. A hole is where an offset does not follow the one
-        before; one that is lower was given again by a log that went back. ``moved``: see `Continuity`.
-
-        Raises:
-            SegmentFileError: one of them cannot be read.
-        """
-        with self._working() as connection:
-            row = connection.execute(_HOLES, [before, [str(file) for file in files], moved]).fetchone()
-        if row is None or row[2] is None:
-            return BEGINNING, NOTHING
-        since = BEGINNING if row[0] is None else StreamId(*row[0])
-        return since, Checkpoint(row[1], StreamId(*row[2]))
-
-    def topics(self, files: Sequence[Path]) -> list[tuple[str, str, str | None]]:
-        """Tenant, topic and owner of the entries in these segments, each once.
-
-        Raises:
-            SegmentFileError: one of them cannot be read.
-        """
-        question = "SELECT DISTINCT tenant, topic, user_id FROM read_parquet(?) WHERE tenant IS NOT NULL"
-        return [row for page in self.ask(question, [[str(file) for file in files]]) for row in page]
-
-    def heard_of(self, files: Sequence[Path], topics: Collection[Topic]) -> set[Topic]:
-        """Those of the topics that have events in these segments; a user has those of what is theirs, too.
-
-        Raises:
-            SegmentFileError: one of them cannot be read.
-        """
-        values = {"files": [str(file) for file in files], "names": [topic.name for topic in topics]}
-        paths = {f"{tenant}:{name}" for page in self.ask(_HEARD_OF, values) for tenant, name in page}
-        return {topic for topic in topics if topic.path in paths}
-
-    def owned(self, files: Sequence[Path], tenant: str, user_id: str) -> list[tuple[str, int]]:
-        """The topics in these segments with events that are the user's, and how many; the user's own among them.
-
-        Raises:
-            SegmentFileError: one of them cannot be read.
-        """
-        of_user = "tenant = ? AND (user_id = ? OR topic = ?)"
-        entries = f"SELECT DISTINCT topic, {_BY_ID}, event_id FROM read_parquet(?) WHERE {of_user}"  # noqa: S608 - of constants
-        question = f"SELECT topic, count(*) FROM ({entries}) WHERE topic IS NOT NULL GROUP BY topic"  # noqa: S608 - likewise
-        values = [[str(file) for file in files], tenant, user_id, f"user:{user_id}"]
-        return [row for page in self.ask(question, values) for row in page]
-
-    def size_up(self, files: Sequence[Path]) -> tuple[int, int]:
-        """About how many entries these segments have, and how many topics and users these are of.
-
-        Raises:
-            SegmentFileError: one of them cannot be read.
-        """
-        with self._working() as connection:
-            row = connection.execute(_SIZE_UP, [[str(file) for file in files]]).fetchone()
-        return (row[0], row[1]) if row is not None else (0, 0)
-
     def _ask(
         self, files: Sequence[Path], where: str, values: Sequence[Any], *, limit: int | None
     ) -> Iterator[list[Row]]:
@@ -280,6 +169,18 @@ class Parquet:
             connection.execute(question, values)
             while rows := connection.fetchmany(_PAGE):
                 yield rows
+
+    def ask_one(self, question: str, values: Sequence[Any]) -> tuple[Any, ...]:
+        """The one row that a question about many has as its answer.
+
+        Raises:
+            SegmentFileError: a file cannot be read.
+        """
+        with self._working() as connection:
+            row: tuple[Any, ...] | None = connection.execute(question, values).fetchone()
+        if row is None:
+            raise SegmentFileError(f"{question!r} has no answer")
+        return row
 
     @contextmanager
     def _working(self) -> Generator[duckdb.DuckDBPyConnection]:
@@ -338,12 +239,6 @@ def _column(name: str, kind: str) -> str:
     if kind == "TIMESTAMP_MS":
         return f'make_timestamp_ms(unnest(?::BIGINT[])) AS "{name}"'
     return f'unnest(?::{kind}[]) AS "{name}"'
-
-
-def _hidden_by(tombstone: Tombstone) -> list[Any]:
-    """The values for `_HIDDEN`."""
-    topics = [*tombstone.topics, f"user:{tombstone.user_id}"]
-    return [tombstone.tenant, tombstone.until, tombstone.user_id, topics]
 
 
 def _quoted(path: Path) -> str:
