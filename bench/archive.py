@@ -28,7 +28,7 @@ from core.log.archive.spool import Spool
 from core.log.archive.wanted import Wanted
 from core.log.entry import Entry
 from core.log.keys import Keys
-from core.log.replay import Logged
+from core.log.reader import Logged
 from pipai_contracts.record import StreamId
 from pipai_contracts.times import format_millis
 

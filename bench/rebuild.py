@@ -29,7 +29,7 @@ from core.log.archive.segment import Segment
 from core.log.archive.spool import Spool
 from core.log.entry import Entry, decode
 from core.log.keys import Keys
-from core.log.replay import Logged
+from core.log.reader import Logged
 from core.runtime.loaded import expect_many_objects
 from core.runtime.redis import command_client
 from core.views.rebuild import Fresh

@@ -11,7 +11,7 @@ from typing import Final
 import duckdb
 
 from core.log.archive.durable import sync
-from core.log.replay import Logged
+from core.log.reader import Logged
 
 _PAGE: Final = 2_048
 _FORM: Final = "header false, quote '', escape '', delimiter '\x01', compression zstd"

@@ -15,7 +15,7 @@ from core.log.dead import DeadLetters
 from core.log.entry import Entry
 from core.log.history import History
 from core.log.keys import GROUP, Keys
-from core.log.replay import LogReader
+from core.log.reader import LogReader
 from core.views.checkpoints import Checkpoints
 from core.views.refold import Refolder
 from core.views.repair import Repair

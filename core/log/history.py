@@ -14,7 +14,7 @@ from core.log.archive.store import StoreAwayError
 from core.log.archive.wanted import Place, Wanted
 from core.log.errors import UndecodableEntryError
 from core.log.keys import Keys, Source, partition_of
-from core.log.replay import Continuity, Logged, LogReader
+from core.log.reader import Continuity, Logged, LogReader
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, Record, StreamId
 from pipai_contracts.upcast import NewerVersionError

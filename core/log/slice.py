@@ -9,7 +9,7 @@ from redis.exceptions import RedisError, ResponseError
 from core.log.entry import Entry
 from core.log.errors import LogError, LogUnavailableError
 from core.log.keys import Keys, Source, partition_of
-from core.log.replay import LogReader
+from core.log.reader import LogReader
 from core.runtime.lua import load_script
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, StreamId

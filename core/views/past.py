@@ -2,16 +2,28 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import Final
 
 from core.log.archive.archive import SlowSearchError
 from core.log.archive.bases import Base
 from core.log.history import History
 from core.log.keys import Keys, partition_of
-from core.views.folds import State, decode_state, evolve, initial
+from core.views.folds import decode_state, evolve, initial
+from core.views.moments import (
+    At,
+    AtPosition,
+    AtTime,
+    BackwardsError,
+    BeginningGoneError,
+    Cut,
+    NothingYetError,
+    NotReachedError,
+    TooManyStepsError,
+    ViewAt,
+    check_reached,
+)
 from core.views.project import FOLD_ERRORS
 from core.views.rebuild import first_event, heard_sources
 from core.views.store import ViewStore
@@ -26,87 +38,6 @@ _AT_ONCE: Final = 4
 
 MOST_STEPS: Final = 10_000
 """Events between two moments that are looked at one by one."""
-
-
-class PastError(Exception):
-    """A moment that cannot be shown; the message says why."""
-
-
-class NothingYetError(PastError):
-    """There is no event of the topic up to that moment."""
-
-
-class NotReachedError(PastError):
-    """The topic has fewer events than the position says."""
-
-
-class BeginningGoneError(PastError):
-    """The history does not go back to where the topic began."""
-
-
-class BackwardsError(PastError):
-    """The first moment is after the second."""
-
-
-class TooManyStepsError(PastError):
-    """More events are between the two moments than are looked at one by one."""
-
-
-class AtPosition(NamedTuple):
-    """After so many events."""
-
-    pos: int
-
-
-class AtTime(NamedTuple):
-    """After all events appended up to this millisecond since 1970."""
-
-    milliseconds: int
-
-
-At = AtPosition | AtTime
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """The view after ``pos`` events, ``record`` the newest of them; none before the first that is still there.
-
-    ``cursor`` goes on from here, where the live feed still has what comes next.
-    """
-
-    pos: int
-    state: State
-    record: Record | None = None
-    cursor: Cursor | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """Which events a moment has.
-
-    Up to ``milliseconds``, the first ``count`` of them, none beyond what the view has ``heard`` of its source, and none
-    that its feed has ``later``. ``cursor`` is as in `Moment`.
-    """
-
-    milliseconds: int | None = None
-    count: int | None = None
-    heard: Mapping[str, StreamId] = field(default_factory=dict[str, StreamId])
-    later: AbstractSet[tuple[str, StreamId]] = frozenset()
-    cursor: Cursor | None = None
-
-    def has(self, record: Record, count: int) -> bool:
-        """Whether this event is one of them; ``count`` of them came before it."""
-        return (
-            (self.milliseconds is None or record.stream_id.milliseconds <= self.milliseconds)
-            and (self.count is None or count < self.count)
-            and (not self.heard or record.stream_id <= self.heard.get(record.source, BEGINNING))
-            and (record.envelope.event.type, record.stream_id) not in self.later
-        )
-
-    @property
-    def until(self) -> int | None:
-        """From which millisecond on it has no event for sure; None where that is not known."""
-        return None if self.milliseconds is None else self.milliseconds + 1
 
 
 class Patience:
@@ -142,7 +73,7 @@ class Past:
         self._feed_length = feed_length
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def at(self, topic: Topic, at: At) -> Moment:
+    async def at(self, topic: Topic, at: At) -> ViewAt:
         """The view at that moment.
 
         Raises:
@@ -151,7 +82,7 @@ class Past:
         async with self._turns:
             return await self._at(topic, at)
 
-    async def _at(self, topic: Topic, at: At) -> Moment:
+    async def _at(self, topic: Topic, at: At) -> ViewAt:
         live = await self._load(topic)
         cut = await self._cut(topic, live, at)
         base, patience = await self._base_for(topic, at), Patience()
@@ -168,7 +99,7 @@ class Past:
             raise NotReachedError(f"{topic.name} has {moment.pos} events")
         return replace(moment, cursor=cut.cursor)
 
-    async def between(self, topic: Topic, since: At, upto: At) -> tuple[Moment, list[Moment]]:
+    async def between(self, topic: Topic, since: At, upto: At) -> tuple[ViewAt, list[ViewAt]]:
         """The view at the first of two moments, and after each event from there to the second.
 
         Before the topic's first event it is the view of a topic nobody heard of.
@@ -179,7 +110,7 @@ class Past:
         async with self._turns:
             return await self._between(topic, since, upto)
 
-    async def _between(self, topic: Topic, since: At, upto: At) -> tuple[Moment, list[Moment]]:
+    async def _between(self, topic: Topic, since: At, upto: At) -> tuple[ViewAt, list[ViewAt]]:
         live = await self._load(topic)
         first, last = await self._cut(topic, live, since), await self._cut(topic, live, upto)
         base, patience = await self._base_for(topic, since), Patience()
@@ -199,13 +130,13 @@ class Past:
                     raise TooManyStepsError(f"more than {MOST_STEPS:,} events are between the two")
             elif count == last.count:
                 break
-        _check_reached(since, upto, begin.pos, begin.pos + len(later))
+        check_reached(since, upto, begin.pos, begin.pos + len(later))
         steps = [begin]
         for record in later:  # the order within each stream is kept, and no view depends on more
             steps.append(_after(steps[-1], record))
         return begin, steps[1:]
 
-    async def events(self, topic: Topic, until: int | None = None) -> AsyncGenerator[tuple[Moment, Moment]]:
+    async def events(self, topic: Topic, until: int | None = None) -> AsyncGenerator[tuple[ViewAt, ViewAt]]:
         """The view before and after each of the topic's events that are there, in the order of the log.
 
         Those appended before ``until`` (milliseconds).
@@ -238,17 +169,17 @@ class Past:
         stored = (await self._store.load([topic])).get(topic)
         return stored if stored is not None and stored.version else None
 
-    async def _cut(self, topic: Topic, live: Stored | None, at: At) -> _Cut:
+    async def _cut(self, topic: Topic, live: Stored | None, at: At) -> Cut:
         if isinstance(at, AtTime):
-            return _Cut(milliseconds=at.milliseconds)
+            return Cut(milliseconds=at.milliseconds)
         if live is None or at.pos > live.pos:
-            return _Cut(count=at.pos)
+            return Cut(count=at.pos)
         later = await self._store.read_feed(topic, after=at.pos, upto=live.pos, count=self._feed_length)
         if len(later) < live.pos - at.pos:
-            return _Cut(count=at.pos)
+            return Cut(count=at.pos)
         generation = await self._store.generation(partition_of(topic, self._keys.partitions))
         beyond = {(item.event, item.stream_id) for item in later}
-        return _Cut(heard=live.heard, later=beyond, cursor=Cursor(epoch_of(generation, live.first), at.pos))
+        return Cut(heard=live.heard, later=beyond, cursor=Cursor(epoch_of(generation, live.first), at.pos))
 
     async def _since_begin(
         self, topic: Topic, live: Stored | None, base: Base | None, until: int | None
@@ -279,28 +210,14 @@ class Past:
         return first == BEGINNING or oldest <= first
 
 
-def _begin(topic: Topic, base: Base | None) -> Moment:
-    return Moment(0, initial(topic)) if base is None else Moment(base.pos, decode_state(topic.kind, base.state))
+def _begin(topic: Topic, base: Base | None) -> ViewAt:
+    return ViewAt(0, initial(topic)) if base is None else ViewAt(base.pos, decode_state(topic.kind, base.state))
 
 
-def _check_reached(since: At, upto: At, first: int, last: int) -> None:
-    """Check that two moments, which have so many events, are what was asked for.
-
-    Raises:
-        NotReachedError, BackwardsError: they are not.
-    """
-    if isinstance(upto, AtPosition) and last < upto.pos:
-        raise NotReachedError(f"the topic has {last} events")
-    if isinstance(since, AtPosition) and first < since.pos:
-        raise NotReachedError(f"the topic has {first} events up to the second moment")
-    if isinstance(since, AtTime) and isinstance(upto, AtTime) and since > upto:
-        raise BackwardsError("the first moment is after the second")
-
-
-def _after(moment: Moment, record: Record) -> Moment:
+def _after(moment: ViewAt, record: Record) -> ViewAt:
     """The moment after one more event; one the fold cannot take is in no view."""
     try:
         state = evolve(moment.state, record)
     except FOLD_ERRORS:
         return moment
-    return Moment(moment.pos + 1, state, record)
+    return ViewAt(moment.pos + 1, state, record)

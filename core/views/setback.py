@@ -18,7 +18,7 @@ from core.log.entry import Entry
 from core.log.keys import Keys, Source
 from core.log.lift import Lifter
 from core.log.read import entries_of, read_entries
-from core.log.replay import LogReader, topics_named
+from core.log.reader import LogReader, topics_named
 from core.runtime.logs import get_logger
 from core.runtime.redis import ask_holder
 from core.views.checkpoints import Checkpoints, Copies

@@ -19,7 +19,7 @@ from core.log.errors import UndecodableEntryError
 from core.log.history import History
 from core.log.keys import SOURCES, Keys, Source, partition_of
 from core.log.merge import merge_pages
-from core.log.replay import Continuity, LogReader, topics_named
+from core.log.reader import Continuity, LogReader, topics_named
 from core.log.tombstones import NOBODY
 from core.views.checkpoints import Checkpoints
 from core.views.rebuild import Fresh, LogState, heard_sources

@@ -8,7 +8,7 @@ from core.log.entry import decode
 from core.log.errors import UndecodableEntryError
 from core.log.history import History
 from core.log.keys import Keys, partition_of
-from core.log.replay import topics_named
+from core.log.reader import topics_named
 from core.log.scan import viewed_topics
 from core.views.rebuild import Difference, Fresh, differences_of_states
 from core.views.store import ViewStore

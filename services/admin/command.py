@@ -11,7 +11,7 @@ from core.log.archive.archive import Archive
 from core.log.archive.place import ArchiveSettings
 from core.log.history import History
 from core.log.keys import Keys
-from core.log.replay import LogReader
+from core.log.reader import LogReader
 
 DONE: Final = 0
 FOUND: Final = 1

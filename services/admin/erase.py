@@ -13,8 +13,8 @@ from typing import Final
 from core.log.archive.checkpoints import ArchiveCheckpoints
 from core.log.archive.wanted import Wanted
 from core.log.audit import AuditLog
+from core.log.reader import LogReader
 from core.log.removal import LogRemover
-from core.log.replay import LogReader
 from core.log.tombstones import Tombstone, Tombstones
 from core.runtime.redis import ask_holder
 from core.runtime.settings import Settings

@@ -12,7 +12,7 @@ from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.entry import Entry, decode
 from core.log.errors import UndecodableEntryError
 from core.log.keys import OUR_GROUPS, SOURCES, Keys, Source, partition_of
-from core.log.replay import Continuity, Logged, LogReader, topics_named
+from core.log.reader import Continuity, Logged, LogReader, topics_named
 from core.log.staging import staged
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, StreamId

@@ -14,7 +14,7 @@ from core.log.entry import Entry, decode
 from core.log.errors import UndecodableEntryError
 from core.log.keys import Source
 from core.log.letters import Letters, place_of
-from core.log.replay import LogReader
+from core.log.reader import LogReader
 from core.views.checkpoints import Checkpoints
 from pipai_contracts.record import StreamId
 from pipai_contracts.upcast import NewerVersionError

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from core.log.archive.spooled import Spooled
 from core.log.history import History
 from core.log.keys import Keys
-from core.log.replay import LogReader
+from core.log.reader import LogReader
 from core.runtime.http import HttpService
 from core.runtime.redis import blocking_client, command_client
 from core.runtime.temporal import LazyTemporal, temporal_target

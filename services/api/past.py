@@ -14,7 +14,8 @@ from core.runtime.problems import ProblemError, invalid_fields
 from core.views import past
 from core.views.changes import Changed, changes
 from core.views.folds import render
-from core.views.past import AtPosition, AtTime, NothingYetError, Past, PastError, TooManyStepsError
+from core.views.moments import AtPosition, AtTime, NothingYetError, PastError, TooManyStepsError, ViewAt
+from core.views.past import Past
 from pipai_contracts.history import ChangedValue, Moment, PastView, ViewDiff
 from pipai_contracts.ids import Kind, Topic
 from pipai_contracts.problems import FieldProblem
@@ -124,7 +125,7 @@ def past_refusals() -> Generator[None]:
         raise ProblemError(410, "history-gone", "The history does not go back so far", str(error)) from error
 
 
-def _moment(moment: past.Moment) -> Moment:
+def _moment(moment: ViewAt) -> Moment:
     record: Record | None = moment.record
     if record is None:
         return Moment(pos=moment.pos, event_id=None, stream=None, stream_id=None, event=None, time=None)
@@ -138,6 +139,6 @@ def _moment(moment: past.Moment) -> Moment:
     )
 
 
-def _changed(one: Changed, moment: past.Moment) -> ChangedValue:
+def _changed(one: Changed, moment: ViewAt) -> ChangedValue:
     pointer = "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in one.path)
     return ChangedValue(path=pointer, before=one.before, after=one.after, by=_moment(moment))

@@ -23,7 +23,8 @@ from core.runtime.http import PathId
 from core.runtime.logs import get_logger
 from core.runtime.problems import ProblemError
 from core.views.folds import render
-from core.views.past import At, AtPosition, Moment, Past, PastError, Patience
+from core.views.moments import At, AtPosition, PastError, ViewAt
+from core.views.past import Past, Patience
 from pipai_contracts.cursor import START, Cursor
 from pipai_contracts.frames import (
     Connected,
@@ -59,7 +60,7 @@ _SOON: Final = {"Retry-After": "1"}
 
 log = get_logger()
 
-_Moments = AsyncGenerator[tuple[Moment, Moment]]
+_Moments = AsyncGenerator[tuple[ViewAt, ViewAt]]
 
 Speed = Annotated[Literal["1", "4", "60", "max"], Query(description="How many times as fast as it was.")]
 _WHERE: Final = "an RFC 3339 time, or a position in the order of the log"
@@ -83,8 +84,8 @@ class _Begun:
     """A replay up to its first event, which is ``next``, and how the topic was ``before`` it."""
 
     epoch: str
-    before: Moment
-    next: Moment | None
+    before: ViewAt
+    next: ViewAt | None
     moments: _Moments
 
 
@@ -245,7 +246,7 @@ async def pause(seconds: float, ending: asyncio.Event) -> None:
         return
 
 
-def _frame(moment: Moment, epoch: str, *, late: bool) -> bytes:
+def _frame(moment: ViewAt, epoch: str, *, late: bool) -> bytes:
     record = moment.record
     if record is None:
         raise ValueError("no event led to this moment")
@@ -254,7 +255,7 @@ def _frame(moment: Moment, epoch: str, *, late: bool) -> bytes:
     return encode_frame(envelope.event.type, data, frame_id=str(Cursor(epoch, moment.pos)))
 
 
-def _gap(before: Moment | None, moment: Moment, speed: float | None) -> float:
+def _gap(before: ViewAt | None, moment: ViewAt, speed: float | None) -> float:
     """Seconds between two events as they are to be shown."""
     if before is None or before.record is None or moment.record is None or speed is None:
         return 0
@@ -262,7 +263,7 @@ def _gap(before: Moment | None, moment: Moment, speed: float | None) -> float:
     return passed / 1000 / speed
 
 
-def _is_before(moment: Moment, asked: AskedOfReplay) -> bool:
+def _is_before(moment: ViewAt, asked: AskedOfReplay) -> bool:
     """Whether the event is before the part that is asked for."""
     if asked.cursor is not None and moment.pos <= asked.cursor.pos:
         return True
@@ -273,12 +274,12 @@ def _is_before(moment: Moment, asked: AskedOfReplay) -> bool:
     return moment.record.stream_id.milliseconds < asked.since.milliseconds
 
 
-def _is_behind(moment: Moment, asked: AskedOfReplay) -> bool:
+def _is_behind(moment: ViewAt, asked: AskedOfReplay) -> bool:
     """Whether the event is behind the part that is asked for; of a time the history is not read on at all."""
     return isinstance(asked.upto, AtPosition) and moment.pos > asked.upto.pos
 
 
-def _epoch_of(topic: Topic, first: Moment) -> str:
+def _epoch_of(topic: Topic, first: ViewAt) -> str:
     """The name of a replay's numbering: another one than any feed has."""
     begin = "" if first.record is None else str(first.record.stream_id)
     return blake2b(f"replay {topic.path} {begin}".encode(), digest_size=4).hexdigest()

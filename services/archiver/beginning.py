@@ -9,7 +9,7 @@ from core.log.archive.bases import Base, Bases
 from core.log.archive.checkpoints import ArchiveCheckpoints
 from core.log.checkpoint import Checkpoint
 from core.log.keys import Keys, Source
-from core.log.replay import LogReader
+from core.log.reader import LogReader
 from core.log.scan import viewed_topics
 from core.runtime.logs import get_logger
 from core.views.folds import encode_state

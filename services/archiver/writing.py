@@ -14,7 +14,7 @@ from core.log.archive.spool import Spool
 from core.log.archive.spooled import Spooled
 from core.log.checkpoint import Checkpoint
 from core.log.keys import Keys, Source
-from core.log.replay import Continuity, Logged, LogReader
+from core.log.reader import Continuity, Logged, LogReader
 from core.runtime.logs import get_logger
 from services.archiver import metrics
 

@@ -11,7 +11,7 @@ from core.log.archive.spooled import Spooled
 from core.log.history import History
 from core.log.keys import Keys
 from core.log.layout import LayoutError
-from core.log.replay import LogReader
+from core.log.reader import LogReader
 from core.runtime.background import work_until_stopped
 from core.runtime.exits import UNFIT
 from core.runtime.loaded import expect_many_objects, keep_loaded

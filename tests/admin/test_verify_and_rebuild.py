@@ -10,7 +10,7 @@ import pytest
 from pydantic_core import from_json, to_json
 
 from core.log.history import History
-from core.log.replay import LogReader
+from core.log.reader import LogReader
 from core.runtime.lua import Script
 from core.runtime.tasks import running
 from core.views.refold import Refolder

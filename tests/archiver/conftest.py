@@ -15,7 +15,7 @@ from core.log.archive.parquet import Parquet
 from core.log.archive.spool import Spool
 from core.log.archive.spooled import Spooled
 from core.log.history import History
-from core.log.replay import Logged, LogReader
+from core.log.reader import Logged, LogReader
 from services.archiver.archiver import Archiver
 from services.archiver.main import build
 from services.archiver.settings import ArchiverSettings

@@ -13,7 +13,7 @@ from core.log.archive.wanted import Wanted
 from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.history import History
 from core.log.keys import Source
-from core.log.replay import LogReader
+from core.log.reader import LogReader
 from services.archiver import writing
 from tests.archiver.conftest import Archived
 from tests.conftest import wait_until

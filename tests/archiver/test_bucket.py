@@ -16,7 +16,7 @@ from core.log.archive.store import StoreAwayError
 from core.log.archive.wanted import Wanted
 from core.log.entry import Entry
 from core.log.keys import Keys
-from core.log.replay import Logged
+from core.log.reader import Logged
 from pipai_contracts.record import StreamId
 
 _SOURCE = Keys().source("workflow:progress", 0)

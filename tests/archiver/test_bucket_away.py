@@ -9,7 +9,7 @@ from core.log.archive.archive import Archive
 from core.log.archive.store import StoreAwayError
 from core.log.archive.wanted import Wanted
 from core.log.history import History
-from core.log.replay import LogReader
+from core.log.reader import LogReader
 from tests.archiver.bucket_server import BucketServer, Fault
 from tests.archiver.conftest import Archived
 from tests.conftest import wait_until

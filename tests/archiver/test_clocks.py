@@ -15,7 +15,7 @@ from core.log.archive.segment import Segment, day_of
 from core.log.archive.spooled import Spooled
 from core.log.archive.wanted import Place, Wanted
 from core.log.keys import SOURCES
-from core.log.replay import Logged
+from core.log.reader import Logged
 from pipai_contracts.record import StreamId
 from services.archiver import writing
 from services.archiver.compaction import Compactor

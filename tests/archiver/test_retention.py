@@ -16,7 +16,8 @@ from core.log.archive.spooled import Spooled
 from core.log.archive.store import StoreAwayError
 from core.log.keys import SOURCES
 from core.log.read import entries_of
-from core.views.past import AtPosition, AtTime, BeginningGoneError, Past
+from core.views.moments import AtPosition, AtTime, BeginningGoneError
+from core.views.past import Past
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
 from services.archiver.retention import Retention

@@ -14,7 +14,7 @@ from core.log.archive.rows import entry_of
 from core.log.archive.segment import LAST, Segment, day_of, end_of_day
 from core.log.entry import Entry
 from core.log.keys import Keys, Source
-from core.log.replay import Logged
+from core.log.reader import Logged
 from pipai_contracts.record import BEGINNING, StreamId
 from tests.conftest import wait_until
 

@@ -15,7 +15,7 @@ from core.log.archive.checkpoints import ArchiveCheckpoints
 from core.log.archive.place import ArchiveSettings
 from core.log.history import History
 from core.log.keys import Keys
-from core.log.replay import LogReader
+from core.log.reader import LogReader
 from core.log.scan import viewed_topics
 from core.runtime.redis import command_client
 from core.views.checkpoints import Checkpoints

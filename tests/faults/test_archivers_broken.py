@@ -10,7 +10,7 @@ from core.log.archive.rows import Row, entry_of
 from core.log.archive.wanted import Wanted
 from core.log.entry import decode
 from core.log.history import History
-from core.log.replay import LogReader
+from core.log.reader import LogReader
 from core.views.checkpoints import Checkpoints
 from core.views.folds import render
 from core.views.rebuild import Fresh

@@ -17,7 +17,7 @@ from core.log.entry import Entry
 from core.log.history import History
 from core.log.keys import GROUP, Keys, Source
 from core.log.read import entries_of
-from core.log.replay import LogReader
+from core.log.reader import LogReader
 from core.runtime.redis import command_client
 from core.views.checkpoints import Checkpoints
 from core.views.errors import ViewsWentBackError

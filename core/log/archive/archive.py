@@ -130,7 +130,7 @@ class Archive:
     async def whole_since(self, moved: Mapping[str, int]) -> dict[str, Whole]:
         """Per source with segments from where on these have every entry, and up to where.
 
-        ``moved``: of sources that a repartition wrote, see `core.log.replay.Continuity`.
+        ``moved``: of sources that a repartition wrote, see `core.log.reader.Continuity`.
         """
 
         async def look(segments: list[Segment]) -> dict[str, Whole]:

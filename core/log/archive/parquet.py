@@ -11,7 +11,7 @@ import duckdb
 from core.log.archive.durable import sync
 from core.log.archive.rows import COLUMNS, Row, columns_of, row_read
 from core.log.archive.wanted import Place, Wanted
-from core.log.replay import Logged
+from core.log.reader import Logged
 from pipai_contracts.ids import KINDS
 from pipai_contracts.record import StreamId
 

@@ -10,7 +10,7 @@ from core.log.archive.wanted import Place
 from core.log.entry import Entry, decode, is_line
 from core.log.errors import UndecodableEntryError
 from core.log.keys import Source
-from core.log.replay import Logged
+from core.log.reader import Logged
 from pipai_contracts.envelope import Envelope, encode_data
 from pipai_contracts.events import SCHEMA_VERSION
 from pipai_contracts.record import Record, StreamId

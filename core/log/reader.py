@@ -1,4 +1,4 @@
-"""Reading the log again: one source or several together, entry by entry and in order, a page at a time."""
+"""Reading the log: one source or several together, entry by entry and in order, a page at a time."""
 
 import heapq
 from collections.abc import AsyncGenerator, Mapping, Sequence

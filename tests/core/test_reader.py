@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from core.log import replay
+from core.log import reader
 from core.log.append import Appender
 from core.log.dead import DeadLetters
 from core.log.entry import Entry
 from core.log.keys import Keys, Source
 from core.log.read import read_entries
-from core.log.replay import Continuity, LogReader, topics_named
+from core.log.reader import Continuity, LogReader, topics_named
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, StreamId
 from tests.core.telling import ai, step
@@ -19,8 +19,8 @@ from tests.core.telling import ai, step
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "_PAGE", 3)
-    monkeypatch.setattr(replay, "_SMALLEST_PAGE", 2)
+    monkeypatch.setattr(reader, "_PAGE", 3)
+    monkeypatch.setattr(reader, "_SMALLEST_PAGE", 2)
 
 
 @pytest.fixture
