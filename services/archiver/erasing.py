@@ -24,6 +24,7 @@ from core.runtime.logs import get_logger
 from pipai_contracts.record import StreamId
 
 FOLDER: Final = "tombstones"
+_NEVER: Final = 2**63
 _AT_ONCE: Final = 64
 """Segments that are searched together."""
 
@@ -64,9 +65,10 @@ class Eraser:
         waiting = [
             one for one in (await self._tombstones.load()).values() if not await self._tombstones.is_settled(one)
         ]
-        if not waiting or await self._spooled.load():
+        if not waiting:
             return []
-        return [one for one in waiting if await self._is_archived(one.until)]
+        spooled = min((one.oldest.milliseconds for one in await self._spooled.load()), default=_NEVER)
+        return [one for one in waiting if one.until < spooled and await self._is_archived(one.until)]
 
     async def erase(self, tombstone: Tombstone, at_work: Callable[[], Awaitable[bool]]) -> None:
         """Carry one out. It is broken off when this archiver is not ``at_work`` any more.

@@ -13,11 +13,15 @@ import duckdb
 import pytest
 
 from core.log.archive.bases import Bases
+from core.log.archive.spooled import Spooled, Waiting
 from core.log.archive.wanted import Place, Wanted
 from core.log.scan import keys_beginning
 from core.log.tombstones import Tombstone, Tombstones
 from core.runtime.storage import DOCUMENTS, open_storage
+from core.runtime.tasks import running
 from pipai_contracts.ids import Topic
+from pipai_contracts.record import StreamId
+from services.admin import erase
 from tests.admin.conftest import Admin
 from tests.archiver.conftest import Archived, any_archived, archived, quick_watch
 from tests.archiver.test_rebuilding import of_the_archive, shown_views
@@ -319,3 +323,28 @@ async def test_it_works_without_an_archive(archived: Archived, admin: Admin, mon
         await archived.projected()
         assert await admin("erase", _USER, "--confirm", _WORDS) == 0
     assert await _found_in_redis(archived) == []
+
+
+async def test_what_others_publish_all_the_while_keeps_nobody_from_being_forgotten(
+    archived: Archived, admin: Admin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is never a moment in which no segment waits for the store."""
+    monkeypatch.setattr(erase, "PATIENCE", 30)
+
+    async def produce() -> None:
+        for number in itertools.count():
+            await archived.deployment.publish(step(number % 100, of="others"), analysis(number % 100, of="othersfile"))
+            await asyncio.sleep(0.02)
+
+    load, at = Spooled.load, StreamId(2**42, 0)
+
+    async def load_and_more(spooled: Spooled) -> set[Waiting]:
+        return {*await load(spooled), Waiting("notifications", archived.spool.name, at, at)}
+
+    async with _at_work(archived):
+        await _publish_all(archived)
+        await wait_until(lambda: not archived.spool.segments())
+        monkeypatch.setattr(Spooled, "load", load_and_more)
+        async with running(produce()):
+            assert await admin("erase", _USER, "--confirm", _WORDS) == 0
+    assert _found_in_files(tmp_path) == []
