@@ -111,17 +111,16 @@ class History:
     ) -> AsyncGenerator[list[Record]]:
         """The events a topic's view has heard of, or will, in the order of their places, a page at a time.
 
-        Those appended before ``until`` (milliseconds). What is in no view is left out, and with ``skip_newer`` what
-        this build cannot read.
+        Those appended before ``until`` (milliseconds). What was given up is left out, though its files may be there for
+        some minutes yet; so is what is in no view, and with ``skip_newer`` what this build cannot read.
 
         Raises:
             SlowSearchError: a page takes too long.
             NewerVersionError: one was written by a newer build.
             StoreAwayError: some of them were given up while they were read.
         """
-        read = 0
-        begin = await self._given_up()
-        async for rows in self._pages(replace(Wanted.of(topic), until=until)):
+        read = begin = await self._given_up()
+        async for rows in self._pages(replace(Wanted.of(topic), since=begin or None, until=until)):
             if begin < await self._given_up() > read:
                 raise StoreAwayError("the beginning of the archive was given up meanwhile: ask again")
             records = [record for row in rows if (record := self._record_of(row, skip_newer=skip_newer)) is not None]

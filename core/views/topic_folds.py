@@ -131,7 +131,7 @@ class TopicFolds:
             async for rows in archive.read_stream(stream, until=until):
                 for row in rows:
                     source = self._concerns(row.stream, row.tenant, row.topic, row.user_id)
-                    if source is not None and not row.parked and not self._is_hidden(row):
+                    if source is not None and not row.parked and not self._is_gone(row):
                         self._fold(source, row)
                 self._progress(len(rows))
         return self._folds
@@ -251,7 +251,7 @@ class TopicFolds:
             page: list[_Placed] = []
             for row in rows:
                 source = self._concerns(row.stream, row.tenant, row.topic, row.user_id)
-                if source is None or row.parked or self._is_hidden(row):
+                if source is None or row.parked or self._is_gone(row):
                     continue
                 place = row.place
                 if place.stream_id <= bounds[source.name]:
@@ -259,8 +259,9 @@ class TopicFolds:
             if page:
                 yield page
 
-    def _is_hidden(self, row: Row) -> bool:
-        return self._hidden.hides(row.tenant, row.topic, row.user_id, row.stream_ms)
+    def _is_gone(self, row: Row) -> bool:
+        """Whether it was erased, or given up: its file may be there for some minutes yet."""
+        return row.stream_ms < self._until or self._hidden.hides(row.tenant, row.topic, row.user_id, row.stream_ms)
 
     def _find_source(self, stream: str, tenant: str | None, topic: str | None, user_id: str | None) -> Source | None:
         """Where events of this topic and owner are appended; None when they concern no wanted topic."""

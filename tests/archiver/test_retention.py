@@ -16,8 +16,9 @@ from core.log.archive.spooled import Spooled
 from core.log.archive.store import StoreAwayError
 from core.log.keys import SOURCES
 from core.log.read import entries_of
-from core.views.moments import AtPosition, AtTime, BeginningGoneError
+from core.views.moments import AtPosition, AtTime, BeginningGoneError, NothingYetError
 from core.views.past import Past
+from core.views.refold import Refolder
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
 from services.archiver.retention import Retention
@@ -321,3 +322,35 @@ async def test_a_topic_that_returns_has_what_only_its_base_tells_of(
     async with deployment.projecting(**two_ages.settings.model_dump(include={"archive_url", "archive_spool"})):
         await deployment.publish(step(60, of="only old"))
         await wait_until(is_whole, 20, "the view has no beginning")
+
+
+async def test_what_is_given_up_counts_no_more_though_its_files_are_still_there(
+    two_ages: Archived, monkeypatch: pytest.MonkeyPatch, admin: Admin
+) -> None:
+    """Else a view made of them would be another when they have gone."""
+    monkeypatch.setattr("services.archiver.retention.NOTICED_SECONDS", 300)
+    deployment, topic, segments = (
+        two_ages.deployment,
+        Topic("default", "workflow", "only old"),
+        await _segments(two_ages),
+    )
+    await lose_views(two_ages)
+    await _sweep(two_ages)
+    assert await _segments(two_ages) == segments
+    refolder = Refolder(deployment.redis, deployment.keys, two_ages.history, feed_length=1000, ttl=600)
+    assert await refolder.refold([topic], whole=True) == 0
+    past = Past(two_ages.history, deployment.store, deployment.keys, feed_length=1)
+    with pytest.raises(NothingYetError):
+        await past.at(topic, AtTime(2**45))
+    assert await admin("rebuild", "all", partitions=deployment.keys.partitions) == 0
+    before = await shown_views(two_ages)
+    assert topic not in before
+
+    await lose_views(two_ages)
+    monkeypatch.setattr("services.archiver.retention.NOTICED_SECONDS", 0)
+    await _sweep(two_ages)
+    assert len(await _segments(two_ages)) < len(segments)
+    assert await admin("rebuild", "all", partitions=deployment.keys.partitions) == 0
+    assert {one: view[:2] for one, view in (await shown_views(two_ages)).items()} == {
+        one: view[:2] for one, view in before.items()
+    }
