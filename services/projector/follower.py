@@ -24,9 +24,10 @@ from services.projector import metrics
 from services.projector.continuity import contradicts, follows, gaps, misses_some, portions
 from services.projector.missing import with_archived
 from services.projector.pending import Pending
-from services.projector.projection import Projection, Stretch
+from services.projector.projection import Projection
 from services.projector.reads import FIRST_COUNT, next_count
 from services.projector.retention import Retention
+from services.projector.stretch import Stretch
 from services.projector.survey import Survey
 from services.projector.turns import Turns
 

@@ -5,7 +5,6 @@ import random
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
@@ -13,8 +12,7 @@ from redis.exceptions import ResponseError
 
 from core.log.damage import REPAIRED
 from core.log.dead import DeadLetters
-from core.log.entry import Entry, decode
-from core.log.errors import UndecodableEntryError
+from core.log.entry import Entry
 from core.log.keys import Keys, Source, partition_of
 from core.runtime.logs import get_logger
 from core.views.checkpoints import Known
@@ -25,9 +23,9 @@ from core.views.store import ViewStore, commit_calls
 from core.views.stored import Stored, Update
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import Record, StreamId
-from pipai_contracts.upcast import NewerVersionError
 from services.projector import metrics
 from services.projector.cache import ViewCache
+from services.projector.stretch import Stretch, decode_stretch
 
 _MAX_ATTEMPTS: Final = 200
 
@@ -36,31 +34,6 @@ _LEAST_PORTION: Final = 100
 """Entries that are folded at once: so many as have about so many bytes of stored views, and no fewer than these."""
 
 log = get_logger()
-
-
-@dataclass(slots=True)
-class Stretch:
-    """Entries of one source that follow each other, folded and not yet committed.
-
-    ``unfit`` are those that are no event or that a fold could not take, by stream id; ``parked`` those that are dead
-    letters already. ``newer`` is set when an event of
-    a newer build came after them: it is not in the stretch.
-    """
-
-    source: Source
-    entries: Sequence[Entry]
-    newer: NewerVersionError | None
-    records: list[Record]
-    unfit: dict[StreamId, Exception]
-    parked: set[StreamId]
-    updates: list[Update] = field(default_factory=list[Update])
-
-    def settle(self, folded: Folded) -> None:
-        """Take what a fold came to. An event that one view refused is to enter no other when that is folded again."""
-        self.updates = folded.updates
-        self.unfit.update({record.stream_id: error for record, error in folded.failed})
-        if folded.failed:
-            self.records = [record for record in self.records if record.stream_id not in self.unfit]
 
 
 class Projection:
@@ -102,7 +75,7 @@ class Projection:
             RepairNeededError: `repair_views` of them while nothing is being committed, and fold again.
         """
         known = set[StreamId]() if parked is None else {*parked, *await self._dead.parked_among(source, entries)}
-        stretch = _decode(source, entries, known)
+        stretch = decode_stretch(source, entries, known)
         topics = set(topics_in(stretch.records))
         await self._learn_generations(topics)
         stretch.settle(self._fold(stretch.records, await self._load(topics), topics))
@@ -295,22 +268,3 @@ class Projection:
             if parked.pushed_out:
                 log.error("dead letters pushed out the oldest", stream=source.key, letters=parked.pushed_out)
                 metrics.PUSHED_OUT.labels(source.name).inc(parked.pushed_out)
-
-
-def _decode(source: Source, entries: Sequence[Entry], parked: set[StreamId]) -> Stretch:
-    """The entries as far as this build can read them: an event of a newer one, and what follows it, waits.
-
-    Those that were ``parked`` before are in the stretch, and in no view.
-    """
-    records: list[Record] = []
-    unfit: dict[StreamId, Exception] = {}
-    for place, entry in enumerate(entries):
-        if entry.stream_id in parked:
-            continue
-        try:
-            records.append(decode(source, entry))
-        except UndecodableEntryError as error:
-            unfit[entry.stream_id] = error
-        except NewerVersionError as error:
-            return Stretch(source, entries[:place], error, records, unfit, parked)
-    return Stretch(source, entries, None, records, unfit, parked)

@@ -14,7 +14,8 @@ from pipai_contracts.record import StreamId
 from pipai_contracts.views import FileView, UserView, WorkflowView
 from services.projector import continuity
 from services.projector import follower as following
-from services.projector.projection import Projection, Stretch
+from services.projector.projection import Projection
+from services.projector.stretch import Stretch
 from services.projector.turns import Turns, Work
 from tests.conftest import wait_until
 from tests.core.telling import ai, analysis, notice, step, temporal
