@@ -24,12 +24,12 @@ from services.api.joining import RETRY_SECONDS, bring, come_back, cut_off_on_fai
 from services.api.latest import latest_name
 from services.api.messages import degraded_message
 from services.api.outlets import Outlet
-from services.api.pulse import jittered
 from services.api.settings import ApiSettings
 from services.api.shaping import UNSHAPED, passes
 from services.api.starts import Arrival, arrive
 from services.api.temporal_status import TemporalQuery
 from services.api.viewer import Viewer
+from services.api.viewers import jittered
 from services.api.waiting import Waiters
 
 _OTHER_FILES: Final = 100

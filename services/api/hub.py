@@ -27,9 +27,9 @@ from services.api.messages import (
     message_of,
     path_of,
 )
-from services.api.pulse import Pulse
 from services.api.ring import RingSpace
 from services.api.sources import TopicSource
+from services.api.viewers import Viewers
 
 _READ: Final = 1_000
 _RETRY_SECONDS: Final = 0.5
@@ -54,7 +54,7 @@ class Hub:
     """Topic → its channel in this process, fed by one reader per change feed partition."""
 
     def __init__(
-        self, redis: Redis, blocking: Redis, keys: Keys, source: TopicSource, viewers: Pulse, *, block_ms: int
+        self, redis: Redis, blocking: Redis, keys: Keys, source: TopicSource, viewers: Viewers, *, block_ms: int
     ) -> None:
         self._redis = redis
         self._blocking = blocking

@@ -30,13 +30,13 @@ from services.api.many_streams import connection_routes, many_stream_routes
 from services.api.metadata import metadata_routes
 from services.api.past import past_routes
 from services.api.presence import Presence
-from services.api.pulse import Pulse
 from services.api.replay import Replays, replay_routes
 from services.api.settings import ApiSettings
 from services.api.sources import TopicSource
 from services.api.streams import opener, stream_routes, stream_shortcuts
 from services.api.system import SystemFeed, system_routes
 from services.api.temporal_status import TemporalQuery
+from services.api.viewers import Viewers
 from services.api.views import ViewReader, view_routes
 
 
@@ -47,7 +47,7 @@ def build(settings: ApiSettings) -> HttpService:
     keys = Keys(settings.key_prefix, settings.stream_partitions)
     store = ViewStore(redis, keys, feed_length=settings.stream_max_entries, ttl=settings.view_ttl)
     source = TopicSource(store, keys.partitions)
-    viewers = Pulse(
+    viewers = Viewers(
         heartbeat=settings.heartbeat_interval,
         lifetime=settings.stream_lifetime,
         retry=settings.reconnect_interval,

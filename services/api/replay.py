@@ -42,9 +42,9 @@ from services.api.asked import CursorParameter, LastEventId, parse_cursor
 from services.api.audience import Audience
 from services.api.history import archive_refusals
 from services.api.past import parse_moment, past_refusals
-from services.api.pulse import jittered
 from services.api.settings import ApiSettings
 from services.api.stream_response import HEADERS, Unanswered
+from services.api.viewers import jittered
 
 MOST: Final = 100
 """Replays of a process at a time: each reads the archive for itself."""

@@ -24,7 +24,7 @@ _LAST_ON_CONNECTION: Final = (b"connection", b"close")
 """What a client or proxy sends behind its request is not answered, so it is to use another connection."""
 
 _NEVER: Final = 10**9
-"""Seconds until sse-starlette's own ping: heartbeats come from the pulse."""
+"""Seconds until sse-starlette's own ping: heartbeats come from `Viewers`."""
 
 Serve = Callable[[Outlet], Awaitable[None]]
 """Serves a viewer through an outlet; returns when it is live."""

@@ -15,8 +15,8 @@ from pipai_contracts.record import StreamId
 from services.api import hub as hub_module
 from services.api.channel import Channel
 from services.api.hub import Hub
-from services.api.pulse import Pulse
 from services.api.sources import TopicSource
+from services.api.viewers import Viewers
 from tests.api.conftest import Api, Producer, Serve
 from tests.api.fault_proxy import FaultProxy
 from tests.conftest import wait_until
@@ -181,7 +181,7 @@ async def hub(redis_url: str, key_prefix: str) -> AsyncIterator[Hub]:
     """A hub that does not run yet."""
     redis, blocking, keys = command_client(redis_url), blocking_client(redis_url, 50), Keys(key_prefix)
     source = TopicSource(ViewStore(redis, keys, feed_length=100, ttl=60), keys.partitions)
-    yield Hub(redis, blocking, keys, source, Pulse(heartbeat=15, lifetime=60, retry=3000), block_ms=50)
+    yield Hub(redis, blocking, keys, source, Viewers(heartbeat=15, lifetime=60, retry=3000), block_ms=50)
     await redis.aclose()
     await blocking.aclose()
 

@@ -14,9 +14,9 @@ from services.api import ring
 from services.api.channel import Channel
 from services.api.messages import Run
 from services.api.outlets import HIGH_WATER, QueueOutlet, TransportOutlet
-from services.api.pulse import Pulse
 from services.api.settings import ApiSettings
 from services.api.viewer import Viewer
+from services.api.viewers import Viewers
 from tests.api.conftest import Api, Producer, Serve, serving
 from tests.conftest import wait_until
 
@@ -46,11 +46,11 @@ async def test_a_connection_that_has_lived_long_enough_is_told_when_to_come_back
 
 async def test_connections_that_came_together_do_not_end_together() -> None:
     """Each ends up to a fifth of its life earlier, and none later."""
-    pulse = Pulse(heartbeat=1, lifetime=100, retry=1000)
-    viewers = [Viewer(QueueOutlet(gzip=False), on_resumed=pulse.add, on_gone=pulse.remove) for _ in range(1_000)]
+    everyone = Viewers(heartbeat=1, lifetime=100, retry=1000)
+    viewers = [Viewer(QueueOutlet(gzip=False), on_resumed=everyone.add, on_gone=everyone.remove) for _ in range(1_000)]
     now = asyncio.get_running_loop().time()
     for viewer in viewers:
-        pulse.add(viewer)
+        everyone.add(viewer)
     lives = [viewer.expires - now for viewer in viewers]
     assert 80 <= min(lives) < 82
     assert 98 < max(lives) <= 101

@@ -1,4 +1,4 @@
-"""What happens to every viewer now and then: a heartbeat, and the end of a connection that has lived long enough."""
+"""All viewers of a process: each has a heartbeat now and then, and an end when it has lived long enough."""
 
 import asyncio
 import random
@@ -15,8 +15,8 @@ _JITTER: Final = 0.2
 """Share of its life by which a connection may end earlier: those that came together do not come back together."""
 
 
-class Pulse:
-    """All viewers of the process, in as many groups as a heartbeat has seconds: each second one group has its turn."""
+class Viewers:
+    """They are in as many groups as a heartbeat has seconds: each second one group has its turn."""
 
     def __init__(self, *, heartbeat: int, lifetime: int, retry: int) -> None:
         self._groups: list[set[Viewer]] = [set() for _ in range(heartbeat)]
