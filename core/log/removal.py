@@ -6,10 +6,10 @@ from typing import Any, Final, NamedTuple, cast
 from redis.asyncio import Redis
 
 from core.log.entry import Entry
-from core.log.keys import Keys, Source
+from core.log.keys import Keys, Source, partition_of
 from core.log.letters import original_of
 from core.log.read import read_entries
-from core.log.scan import keys_beginning
+from core.log.scan import keys_between
 from core.log.tombstones import Hidden, Tombstone
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, StreamId
@@ -66,7 +66,7 @@ class LogRemover:
             gone = [entry.stream_id async for entry in self._entries(source) if hidden.hides_entry(entry)]
             events += await self._delete(source.key, gone)
             letters += await self._remove_letters(source, hidden)
-            await self._remove_notes(source, tombstone)
+        await self._remove_notes(tombstone)
         return Removed(events, letters)
 
     async def _entries(self, source: Source) -> AsyncGenerator[Entry]:
@@ -93,11 +93,21 @@ class LogRemover:
             count += await self._redis.xdel(key, *map(str, gone[start : start + _PAGE]))
         return count
 
-    async def _remove_notes(self, source: Source, tombstone: Tombstone) -> None:
-        """Forget whose topics were, and that their events were appended."""
+    async def _remove_notes(self, tombstone: Tombstone) -> None:
+        """Forget whose the topics were, and that their events were appended.
+
+        The latter takes a look at every key of the Redis.
+        """
         names = {*tombstone.topics, f"user:{tombstone.user_id}"}
-        for what in ("owner", "seen"):
-            async for key in keys_beginning(self._redis, f"{source.companion}:{what}:"):
-                note = source.note_of(key)
-                if note is not None and note[0].tenant == tombstone.tenant and note[0].name in names:
+        topics = {Topic.parse(f"{tombstone.tenant}:{name}") for name in names}
+        sources = {source.companion: source for source in self._keys.sources()}
+        for topic in topics:
+            for source in sources.values():
+                if source.partition == partition_of(topic, self._keys.partitions):
+                    await self._redis.unlink(source.owner(topic))
+        for start in self._keys.starts:
+            async for key in keys_between(self._redis, start, ":seen:"):
+                source = sources.get(key.partition(":seen:")[0])
+                note = None if source is None else source.note_of(key)
+                if note is not None and note[0] in topics:
                     await self._redis.unlink(key)

@@ -1,6 +1,7 @@
 """Finding keys by how they begin. It looks at every key of the Redis, a few hundred at a time."""
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Final, cast
 
 from redis.asyncio import Redis
@@ -18,9 +19,7 @@ async def keys_beginning(
 
     A key that is no UTF-8 is none of ours: it is left out, and told to ``foreign``.
     """
-    pattern = "".join(f"\\{character}" if character in "*?[]^\\" else character for character in start)
-    found = cast("AsyncIterator[bytes]", redis.scan_iter(match=f"{pattern}*", count=_COUNT))
-    async for key in found:
+    async for key in _scan(redis, f"{_literally(start)}*"):
         try:
             name = key.decode()
         except UnicodeDecodeError:
@@ -28,6 +27,21 @@ async def keys_beginning(
                 foreign(key)
             continue
         yield name
+
+
+async def keys_between(redis: Redis, start: str, middle: str) -> AsyncIterator[str]:
+    """The keys that begin with ``start`` and have ``middle`` further on; otherwise as `keys_beginning`."""
+    async for key in _scan(redis, f"{_literally(start)}*{_literally(middle)}*"):
+        with suppress(UnicodeDecodeError):
+            yield key.decode()
+
+
+def _scan(redis: Redis, pattern: str) -> AsyncIterator[bytes]:
+    return cast("AsyncIterator[bytes]", redis.scan_iter(match=pattern, count=_COUNT))
+
+
+def _literally(text: str) -> str:
+    return "".join(f"\\{character}" if character in "*?[]^\\" else character for character in text)
 
 
 async def viewed_topics(
