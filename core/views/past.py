@@ -174,9 +174,12 @@ class Past:
             return Cut(milliseconds=at.milliseconds)
         if live is None or at.pos > live.pos:
             return Cut(count=at.pos)
-        later = await self._store.read_feed(topic, after=at.pos, upto=live.pos, count=self._feed_length)
-        if len(later) < live.pos - at.pos:
-            return Cut(count=at.pos)
+        try:
+            later = await self._store.read_feed(topic, after=at.pos, upto=live.pos, count=self._feed_length)
+        except (LookupError, ValueError):
+            later = []
+        if len(later) < live.pos - at.pos or any(item.stream_id == BEGINNING for item in later):
+            return Cut(count=at.pos)  # trimmed, or another hand wrote to it: the history knows better
         generation = await self._store.generation(partition_of(topic, self._keys.partitions))
         beyond = {(item.event, item.stream_id) for item in later}
         return Cut(heard=live.heard, later=beyond, cursor=Cursor(epoch_of(generation, live.first), at.pos))

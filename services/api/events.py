@@ -8,6 +8,7 @@ from pydantic_core import from_json
 from redis.exceptions import RedisError
 
 from core.runtime.http import PathId
+from core.runtime.logs import get_logger
 from core.runtime.problems import ProblemError
 from core.views.store import ViewStore
 from pipai_contracts.cursor import START, Cursor, InvalidCursorError
@@ -17,7 +18,7 @@ from pipai_contracts.views import EventsAnswer, FeedEvent
 from services.api.access import Asking
 from services.api.audience import Audience
 from services.api.hub import Hub
-from services.api.messages import Message
+from services.api.messages import UNREADABLE, Message
 from services.api.streams import open_channel, unavailable
 from services.api.views import ViewReader, unknown_topic
 
@@ -32,6 +33,9 @@ Wait = Annotated[
         " stream: ask again with the newest cursor.",
     ),
 ]
+
+
+log = get_logger()
 
 
 def event_routes(views: ViewReader, store: ViewStore, hub: Hub, audience: Audience) -> APIRouter:
@@ -122,9 +126,13 @@ class EventReader:
             return EventsAnswer(events=[], next=None), cursor, pos
         try:
             page = await self._store.read_feed(topic, after=pos, count=limit)
+            events = [_feed_event(Cursor(cursor.epoch, item.pos), item.event, item.data) for item in page]
         except RedisError as error:
             raise unavailable() from error
-        events = [_feed_event(Cursor(cursor.epoch, item.pos), item.event, item.data) for item in page]
+        except UNREADABLE as error:
+            log.exception("feed cannot be read", topic=topic.path)
+            what = f"what comes after query.after cannot be read; read the view, and go on after {cursor}"
+            raise _expired(what) from error
         more = bool(page) and page[-1].pos < cursor.pos
         return EventsAnswer(events=events, next=events[-1].cursor if more else None), cursor, pos
 
@@ -154,13 +162,12 @@ def _position(after: str, cursor: Cursor) -> int:
             errors=[FieldProblem(where="query.after", what=what)],
         ) from error
     if place.pos and place.epoch != cursor.epoch:
-        raise ProblemError(
-            410,
-            "cursor-expired",
-            "The history began anew",
-            f"query.after is of another epoch; read the view, and go on after {cursor}",
-        )
+        raise _expired(f"query.after is of another epoch; read the view, and go on after {cursor}")
     return place.pos
+
+
+def _expired(detail: str) -> ProblemError:
+    return ProblemError(410, "cursor-expired", "The history began anew", detail)
 
 
 def _told(messages: Sequence[Message], limit: int) -> EventsAnswer:

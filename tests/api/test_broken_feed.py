@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from pipai_contracts.ids import Topic
 from services.api.sources import TopicSource
-from tests.api.conftest import Producer, Serve
+from tests.api.conftest import Api, Producer, Serve
 from tests.conftest import wait_until
 
 TOPIC = Topic("default", "workflow", "w")
@@ -45,6 +45,20 @@ async def test_what_the_feed_has_but_nobody_can_read_is_told_as_gone(
         assert reset.data["view"]["progress"] == 3
         await producer.progress("w", 4)
         assert (await stream.next()).pos == 4
+
+
+@pytest.mark.parametrize("entry", [UNREADABLE[0], *UNREADABLE[2:4]], ids=str)
+async def test_who_pages_through_it_is_told_where_to_go_on(api: Api, producer: Producer, entry: dict[str, str]) -> None:
+    await producer.progress("w", 1, 2, 3)
+    await _break_feed(producer, entry)
+    refused = await api.client.get("/events/workflow/w")
+    assert (refused.status_code, refused.json()["type"]) == (410, "/problems/cursor-expired")
+    cursor = (await producer.store.snapshot(TOPIC, 0)).cursor
+    assert str(cursor) in refused.json()["detail"]
+    await producer.progress("w", 4)
+    page = (await api.client.get("/events/workflow/w", params={"after": str(cursor)})).json()
+    assert [event["pos"] for event in page["events"]] == [4]
+    assert (await api.client.get("/views/workflow/w?at=2")).json()["view"]["progress"] == 2
 
 
 @pytest.mark.parametrize("target", TARGETS)
