@@ -42,6 +42,16 @@ class LogRemover:
                     found[name] = found.get(name, 0) + 1
         return found
 
+    async def other_owners(self, tombstone: Tombstone) -> set[str]:
+        """Who else owns events of its topics in the log."""
+        found = set[str]()
+        of_topics = Hidden([tombstone._replace(user_id="", until=2**53)])
+        for source in self._keys.sources():
+            async for entry in self._entries(source):
+                if of_topics.hides_entry(entry):
+                    found.add(entry.fields.get(b"user", b"").decode(errors="replace"))
+        return found - {"", tombstone.user_id}
+
     async def is_behind(self, source: Source, reached: StreamId, until: int) -> bool:
         """Whether there are entries of that time (milliseconds) beyond ``reached``."""
         upto = StreamId(until + 1, 0)

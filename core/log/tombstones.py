@@ -16,33 +16,49 @@ _REMEMBERED: Final = 5.0
 
 
 class Tombstone(NamedTuple):
-    """A user whose events up to ``until`` (milliseconds) are erased, with all those of these topics (their names)."""
+    """A user whose events up to ``until`` (milliseconds) are erased, with all those of these topics (their names).
+
+    ``others``: the users who have owned one of the topics, too, so that what they were shown has to be made anew.
+    """
 
     tenant: str
     user_id: str
     until: int
     topics: frozenset[str]
+    others: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
         """The user's own topic: there is one tombstone for each."""
         return Topic(self.tenant, "user", self.user_id).path
 
+    @property
+    def size(self) -> int:
+        """How many names it has: it only grows."""
+        return len(self.topics) + len(self.others)
+
+    @property
+    def made_anew(self) -> set[Topic]:
+        """The topics of ``others``, whose views are made of what is left."""
+        return {Topic(self.tenant, "user", user_id) for user_id in self.others}
+
     def to_json(self) -> str:
         """As it is stored."""
-        return json.dumps([self.tenant, self.user_id, self.until, sorted(self.topics)])
+        return json.dumps([self.tenant, self.user_id, self.until, sorted(self.topics), sorted(self.others)])
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Tombstone":
         """Read back what `to_json` gave."""
-        tenant, user_id, until, topics = json.loads(text)
-        return cls(tenant, user_id, until, frozenset(topics))
+        tenant, user_id, until, *names = json.loads(text)
+        return cls(tenant, user_id, until, *map(frozenset[str], names))
 
     def joined(self, other: "Tombstone | None") -> "Tombstone":
         """This and an earlier one of the same user."""
         if other is None:
             return self
-        return self._replace(until=max(self.until, other.until), topics=self.topics | other.topics)
+        return self._replace(
+            until=max(self.until, other.until), topics=self.topics | other.topics, others=self.others | other.others
+        )
 
 
 class Hidden:
@@ -110,13 +126,13 @@ class Tombstones:
     async def settle(self, tombstone: Tombstone, removed: int) -> None:
         """Note that the archive has nothing any more of what it hides: so many events were removed."""
         before = await self.removed(tombstone)
-        told = json.dumps([tombstone.until, len(tombstone.topics), removed + (before or 0)])
+        told = json.dumps([tombstone.until, tombstone.size, removed + (before or 0)])
         await self._redis.hset(self._keys.erased, tombstone.name, told)
 
     async def is_settled(self, tombstone: Tombstone) -> bool:
         """Whether `settle` was told of it as it is."""
         stored = cast("bytes | None", await self._redis.hget(self._keys.erased, tombstone.name))
-        return stored is not None and json.loads(stored)[:2] == [tombstone.until, len(tombstone.topics)]
+        return stored is not None and json.loads(stored)[:2] == [tombstone.until, tombstone.size]
 
     async def removed(self, tombstone: Tombstone) -> int | None:
         """How many of the user's events were ever removed from the archive."""

@@ -157,7 +157,16 @@ class _Erasure:
         until = max(int(seconds) * 1000 + int(micros) // 1000, *(one.milliseconds for one in newest))
         await self._tombstones.add(Tombstone(self._user.tenant, self._user.id, until, owned))
         later = frozenset(await self._log.owned(self._user.tenant, self._user.id))
-        return await self._tombstones.add(Tombstone(self._user.tenant, self._user.id, until, later))
+        tombstone = await self._tombstones.add(Tombstone(self._user.tenant, self._user.id, until, later))
+        others = frozenset(await self._other_owners(tombstone))
+        return await self._tombstones.add(tombstone._replace(others=others))
+
+    async def _other_owners(self, tombstone: Tombstone) -> set[str]:
+        """Who has seen events of the topics as their own."""
+        archive, found = self._deployment.archive, await self._log.other_owners(tombstone)
+        if archive is not None:
+            found |= await archive.owners(tombstone.tenant, {*tombstone.topics, self._user.name})
+        return found - {tombstone.user_id}
 
     async def _is_projected(self, tombstone: Tombstone) -> bool:
         sources = self._deployment.keys.sources()
@@ -172,10 +181,11 @@ class _Erasure:
         topics = [Topic.parse(f"{self._user.tenant}:{name}") for name in sorted(names)]
         removed = await self._views.remove(topics)
         self._report.views, self._report.feed_entries, self._report.changes = removed
-        await self._fold_again(await self._log.later_topics(tombstone), tombstone)
+        await self._views.remove(tombstone.made_anew)
+        await self._fold_again(await self._log.later_topics(tombstone) | tombstone.made_anew, tombstone)
 
     async def _fold_again(self, topics: set[Topic], tombstone: Tombstone) -> None:
-        """Have these views what came between the tombstone and their removal, whatever comes meanwhile.
+        """Have these views what is left of their events, as what came between the tombstone and their removal.
 
         Raises:
             RefusedError: too much comes.
@@ -183,8 +193,9 @@ class _Erasure:
         if not topics:
             return
         redis, keys, archive = self._deployment.redis, self._deployment.keys, self._deployment.archive
-        length, later = self._deployment.settings.stream_max_entries, Wanted(tombstone.tenant, since=tombstone.until)
-        folds = TopicFolds(redis, keys, archive, topics.__contains__, feed_length=length, only=later)
+        length = self._deployment.settings.stream_max_entries
+        only = Wanted(tombstone.tenant, since=None if tombstone.others else tombstone.until)
+        folds = TopicFolds(redis, keys, archive, topics.__contains__, feed_length=length, only=only)
         await folds.read_projected()
         for topic in sorted(topics):
             async with self._replacer.replacing(topic) as replacement:

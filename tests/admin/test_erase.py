@@ -204,6 +204,35 @@ async def test_it_makes_no_difference_who_publishes_meanwhile(
     assert "different 0, unverifiable 0" in capsys.readouterr().out
 
 
+async def test_who_shared_a_topic_with_the_user_keeps_what_is_their_own(
+    any_archived: Archived, admin: Admin, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their own view had counted the events of the other, and had shown them."""
+    archived, deployment, partitions = any_archived, any_archived.deployment, any_archived.deployment.keys.partitions
+    topic = Topic("default", "workflow", "shared")
+    async with _at_work(archived):
+        await deployment.publish(step(10, _MARK, of="shared").by(_USER))
+        await deployment.redis.unlink(deployment.keys.source_of("workflow_progress", topic).owner(topic))  # it expires
+        then = [step(20, _MARK, of="shared").by("bob"), step(20, of="bobs").by("bob"), notice("for bob", of="bob")]
+        await deployment.publish(*then)
+        await archived.settled()
+        assert await _pos_of_bob(archived) == 3
+        assert await admin("erase", _USER, "--confirm", _WORDS, partitions=partitions) == 0
+        assert await _found_in_redis(archived) == []
+        assert await _pos_of_bob(archived) == 2
+        await deployment.publish(step(30, of="bobs").by("bob"))
+        await archived.settled()
+    assert _found_in_files(tmp_path) == []
+    capsys.readouterr()
+    assert await admin("verify", partitions=partitions) == 0
+    assert "different 0, unverifiable 0" in capsys.readouterr().out
+
+
+async def _pos_of_bob(archived: Archived) -> int:
+    [stored] = (await archived.deployment.store.load([Topic("default", "user", "bob")])).values()
+    return stored.pos
+
+
 async def test_nobody_finds_them_from_the_tombstone_on(
     archived: Archived,
     admin: Admin,

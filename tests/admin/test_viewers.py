@@ -59,3 +59,21 @@ async def test_viewers_of_an_erased_user_are_told_that_there_is_nothing_any_more
     async with api.watching(f"/stream/workflow/hers?cursor={first.id}") as resumed:
         assert "reset" in [frame.event for frame in await resumed.until(lambda frame: frame.event == "reset")]
     assert (await api.client.get("/views/workflow/hers")).json()["view"]["progress"] == 60
+
+
+async def test_who_shared_a_topic_with_an_erased_user_is_shown_what_is_left(
+    api: Api, producer: Producer, admin: Admin
+) -> None:
+    topic = Topic("default", "workflow", "shared")
+    await producer.progress("shared", 10, user_id="carol")
+    await producer.redis.unlink(producer.keys.source_of("workflow_progress", topic).owner(topic))  # it expires
+    await producer.progress("shared", 20, user_id="bob")
+    await producer.progress("bobs", 30, user_id="bob")
+    async with api.watching("/stream/user/bob") as watched:
+        assert {"shared", "bobs"} <= set(str((await watched.next()).data["view"]).split("'"))
+        assert await admin("erase", "carol", "--confirm", "erase user carol") == 0
+        await producer.progress("bobs", 40, user_id="bob")
+        shown = await watched.until(lambda frame: frame.pos == 2)
+        assert "reset" in [frame.event for frame in shown]
+        assert shown[-1].data["progress"] == 40
+        assert "shared" not in str([frame.data for frame in shown])

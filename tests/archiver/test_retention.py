@@ -46,7 +46,7 @@ def noticed_at_once(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.log.history._REMEMBERED", -1)
 
 
-async def _publish_on_days(archived: Archived, *days: tuple[int, Iterable[Told]]) -> None:
+async def publish_on_days(archived: Archived, *days: tuple[int, Iterable[Told]]) -> None:
     """Have these events in the log as if they had been appended so many days ago; the projector has not seen them."""
     deployment = archived.deployment
     begun: list[tuple[int, int]] = []
@@ -88,10 +88,10 @@ async def _project_and_archive(archived: Archived) -> None:
     async with archived.deployment.projecting(), archived.archiving() as archiver:
         await wait_until(lambda: archiver.ready)
         await archived.settled()
-        await _stored(archived)
+        await nothing_waits(archived)
 
 
-async def _stored(archived: Archived) -> None:
+async def nothing_waits(archived: Archived) -> None:
     """Wait until nothing is on the archiver's own disk any more, and everybody knows it."""
     spooled = Spooled(archived.deployment.redis, archived.deployment.keys)
 
@@ -105,7 +105,7 @@ async def _stored(archived: Archived) -> None:
 async def two_ages(any_archived: Archived) -> Archived:
     """Events of two ages, in views and archived, and no longer in the log."""
     only_once = [step(50, "only once", of="only old")]
-    await _publish_on_days(
+    await publish_on_days(
         any_archived, (_OLD, [*random_run(1, 200), *only_once]), (_LATER, [*random_run(2, 200), step(5, of="only new")])
     )
     await _project_and_archive(any_archived)
@@ -113,14 +113,14 @@ async def two_ages(any_archived: Archived) -> Archived:
     return any_archived
 
 
-async def _sweep(archived: Archived, **more: Any) -> None:
+async def give_up_old(archived: Archived, **more: Any) -> None:
     async with _retention(archived, **more) as retention:
         await retention.sweep(datetime.now(UTC))
 
 
 async def test_the_days_that_are_too_old_go_and_no_others(two_ages: Archived) -> None:
     before = {day_of(segment.first) for segment in await _segments(two_ages)}
-    await _sweep(two_ages)
+    await give_up_old(two_ages)
     after = {day_of(segment.first) for segment in await _segments(two_ages)}
     kept_from = datetime.now(UTC).date() - timedelta(days=_KEPT)
     assert after == {day for day in before if day >= kept_from}
@@ -131,14 +131,14 @@ async def test_views_that_go_on_are_proved_by_what_they_were_and_what_came_later
     two_ages: Archived, admin: Admin, capsys: pytest.CaptureFixture[str]
 ) -> None:
     views = len(await shown_views(two_ages))
-    await _sweep(two_ages)
+    await give_up_old(two_ages)
     assert await admin("verify", partitions=two_ages.deployment.keys.partitions) == 0
     assert f"verified {views}, different 0, unverifiable 0" in capsys.readouterr().out
 
 
 async def test_lost_views_are_made_again_from_what_they_were(two_ages: Archived, admin: Admin) -> None:
     before = await shown_views(two_ages)
-    await _sweep(two_ages)
+    await give_up_old(two_ages)
     await lose_views(two_ages)
     assert await admin("rebuild", "all", partitions=two_ages.deployment.keys.partitions) == 0
     after = await shown_views(two_ages)
@@ -147,7 +147,7 @@ async def test_lost_views_are_made_again_from_what_they_were(two_ages: Archived,
 
 async def test_giving_up_day_after_day_ends_as_giving_up_all_at_once(two_ages: Archived, admin: Admin) -> None:
     for days in (20, 9, 8, _KEPT, 3):
-        await _sweep(two_ages, days=days)
+        await give_up_old(two_ages, days=days)
     assert await _segments(two_ages) == []
     before = await shown_views(two_ages)
     assert await admin("verify", partitions=two_ages.deployment.keys.partitions) == 0
@@ -160,7 +160,7 @@ async def test_giving_up_day_after_day_ends_as_giving_up_all_at_once(two_ages: A
 
 async def test_what_neither_lives_nor_goes_on_is_gone(two_ages: Archived) -> None:
     await lose_views(two_ages)
-    await _sweep(two_ages)
+    await give_up_old(two_ages)
     history = two_ages.history
     assert await history.base_of(Topic("default", "workflow", "only old")) is None
     assert await history.base_of(Topic("default", "workflow", "id 1")) is not None
@@ -171,7 +171,7 @@ async def test_the_past_is_shown_from_there_on_and_not_before(two_ages: Archived
     past = Past(two_ages.history, deployment.store, deployment.keys, feed_length=1)
     last = (await past.at(topic, AtTime(2**45))).pos
     before = [(await past.at(topic, AtPosition(pos))).state for pos in range(1, last + 1)]
-    await _sweep(two_ages)
+    await give_up_old(two_ages)
     base = await two_ages.history.base_of(topic)
     assert base is not None
     assert 0 < base.pos < last
@@ -192,9 +192,9 @@ async def test_a_crash_while_bases_are_written_costs_nothing(
     with monkeypatch.context() as broken:
         broken.setattr(Retention, "_going_on", killed)
         with pytest.raises(ConnectionError):
-            await _sweep(two_ages)
+            await give_up_old(two_ages)
     assert await _segments(two_ages) == segments
-    await _sweep(two_ages)
+    await give_up_old(two_ages)
     assert len(await _segments(two_ages)) < len(segments)
     assert await admin("verify", partitions=two_ages.deployment.keys.partitions) == 0
 
@@ -222,7 +222,7 @@ async def test_a_reader_who_began_before_is_told_when_what_it_reads_goes(
     monkeypatch.setattr("core.log.history._PAGE", 2)
     reading = two_ages.history.read_topic(Topic("default", "workflow", "id 1"))
     await anext(reading)
-    await _sweep(two_ages)
+    await give_up_old(two_ages)
     with pytest.raises(StoreAwayError):
         async for _ in reading:
             pass
@@ -231,12 +231,12 @@ async def test_a_reader_who_began_before_is_told_when_what_it_reads_goes(
 async def test_what_is_not_in_the_archive_yet_keeps_its_day(any_archived: Archived) -> None:
     """The set would lack it, and what comes later would be folded on the wrong view."""
     archived = any_archived
-    await _publish_on_days(archived, (_OLD, random_run(1, 50)))
+    await publish_on_days(archived, (_OLD, random_run(1, 50)))
     await _project_and_archive(archived)
     source = archived.deployment.source()
     await archived.deployment.redis.incr(source.offset)
     segments = await _segments(archived)
-    await _sweep(archived)
+    await give_up_old(archived)
     assert await _segments(archived) == segments
 
 
@@ -249,7 +249,7 @@ async def test_a_clock_that_is_ahead_costs_nothing(two_ages: Archived) -> None:
 
 async def test_all_is_kept_where_nobody_says_otherwise(two_ages: Archived) -> None:
     segments = await _segments(two_ages)
-    await _sweep(two_ages, days=0)
+    await give_up_old(two_ages, days=0)
     assert await _segments(two_ages) == segments
 
 
@@ -266,7 +266,7 @@ async def test_live_views_are_the_beginning_of_an_archive_that_is_switched_on_la
     async with archived.deployment.projecting(), archived.archiving():
         await archived.deployment.publish(*random_run(3, 200))
         await archived.settled()
-        await _stored(archived)
+        await nothing_waits(archived)
     await trim(archived)
     views = await shown_views(archived)
     assert await admin("verify", partitions=partitions) == 0
@@ -300,10 +300,10 @@ async def test_nothing_goes_while_a_dead_archiver_has_some_of_those_days_whateve
     of_one = [segment for segment in segments if segment.source == segments[0].source]
     for segment in of_one:
         await spooled.add(dead, segment)
-    await _sweep(two_ages)
+    await give_up_old(two_ages)
     assert sorted(await _segments(two_ages)) == segments
     await spooled.settle(dead)
-    await _sweep(two_ages)
+    await give_up_old(two_ages)
     assert len(await _segments(two_ages)) < len(segments)
 
 
@@ -312,7 +312,7 @@ async def test_a_topic_that_returns_has_what_only_its_base_tells_of(
 ) -> None:
     """Its view lived when its days were given up, and expired since."""
     monkeypatch.setattr("services.projector.returning._LOOK_EVERY", 0.05)
-    await _sweep(two_ages)
+    await give_up_old(two_ages)
     await lose_views(two_ages)
     deployment, topic = two_ages.deployment, Topic("default", "workflow", "only old")
 
@@ -335,7 +335,7 @@ async def test_what_is_given_up_counts_no_more_though_its_files_are_still_there(
         await _segments(two_ages),
     )
     await lose_views(two_ages)
-    await _sweep(two_ages)
+    await give_up_old(two_ages)
     assert await _segments(two_ages) == segments
     refolder = Refolder(deployment.redis, deployment.keys, two_ages.history, feed_length=1000, ttl=600)
     assert await refolder.refold([topic], whole=True) == 0
@@ -348,7 +348,7 @@ async def test_what_is_given_up_counts_no_more_though_its_files_are_still_there(
 
     await lose_views(two_ages)
     monkeypatch.setattr("services.archiver.retention.NOTICED_SECONDS", 0)
-    await _sweep(two_ages)
+    await give_up_old(two_ages)
     assert len(await _segments(two_ages)) < len(segments)
     assert await admin("rebuild", "all", partitions=deployment.keys.partitions) == 0
     assert {one: view[:2] for one, view in (await shown_views(two_ages)).items()} == {

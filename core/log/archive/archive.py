@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from itertools import groupby
 from typing import Final, NamedTuple
@@ -191,6 +191,18 @@ class Archive:
                 files = await self._listing.files(list(of_day))
                 for topic, count in await asyncio.to_thread(surveys.owned, self._parquet, files, tenant, user_id):
                     found[topic] = found.get(topic, 0) + count
+            return found
+
+        return await self._listing.tried(SOURCES, look)
+
+    async def owners(self, tenant: str, names: Collection[str]) -> set[str]:
+        """The users who own events of these topics."""
+
+        async def look(segments: list[Segment]) -> set[str]:
+            found = set[str]()
+            for _, of_day in groupby(sorted(segments, key=_first), key=lambda segment: day_of(segment.first)):
+                files = await self._listing.files(list(of_day))
+                found |= await asyncio.to_thread(surveys.owners, self._parquet, files, tenant, names)
             return found
 
         return await self._listing.tried(SOURCES, look)

@@ -122,8 +122,8 @@ class Bases:
         return await asyncio.to_thread(self._count, "true", [files])
 
     async def erase(self, tombstone: Tombstone) -> None:
-        """Leave out what the topics were that a tombstone hides, in every set there is."""
-        topics = [*tombstone.topics, f"user:{tombstone.user_id}"]
+        """Leave out what the topics were that a tombstone hides or has made anew, in every set there is."""
+        topics = [*tombstone.topics, f"user:{tombstone.user_id}", *(topic.name for topic in tombstone.made_anew)]
         hidden = "tenant = ? AND topic IN (SELECT unnest(?::VARCHAR[]))"
         for name in await self._store.names(FOLDER):
             if not _FORM.fullmatch(name):

@@ -82,6 +82,18 @@ def owned(parquet: Parquet, files: Sequence[Path], tenant: str, user_id: str) ->
     return [row for page in parquet.ask(question, values) for row in page]
 
 
+def owners(parquet: Parquet, files: Sequence[Path], tenant: str, names: Collection[str]) -> set[str]:
+    """The users who own events of these topics in these segments.
+
+    Raises:
+        SegmentFileError: one of them cannot be read.
+    """
+    of_topics = "tenant = ? AND user_id IS NOT NULL AND topic IN (SELECT unnest(?::VARCHAR[]))"
+    question = f"SELECT DISTINCT user_id FROM read_parquet(?) WHERE {of_topics}"  # noqa: S608 - of constants
+    values = [[str(file) for file in files], tenant, list(names)]
+    return {user_id for page in parquet.ask(question, values) for (user_id,) in page}
+
+
 def size_up(parquet: Parquet, files: Sequence[Path]) -> tuple[int, int]:
     """About how many entries these segments have, and how many topics and users these are of.
 
