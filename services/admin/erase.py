@@ -155,18 +155,18 @@ class _Erasure:
         seconds, micros = await ask_holder(redis, keys.layout, "TIME")
         newest = [await LogReader(redis, keys).newest(source) for source in keys.sources()]  # a clock may have jumped
         until = max(int(seconds) * 1000 + int(micros) // 1000, *(one.milliseconds for one in newest))
-        await self._tombstones.add(Tombstone(self._user.tenant, self._user.id, until, owned))
+        tombstone = await self._tombstones.add(await self._with_others(until, owned))
         later = frozenset(await self._log.owned(self._user.tenant, self._user.id))
-        tombstone = await self._tombstones.add(Tombstone(self._user.tenant, self._user.id, until, later))
-        others = frozenset(await self._other_owners(tombstone))
-        return await self._tombstones.add(tombstone._replace(others=others))
+        return await self._tombstones.add(await self._with_others(until, tombstone.topics | later))
 
-    async def _other_owners(self, tombstone: Tombstone) -> set[str]:
-        """Who has seen events of the topics as their own."""
+    async def _with_others(self, until: int, topics: frozenset[str]) -> Tombstone:
+        """The tombstone, with who has seen events of the topics as their own: once it is set up, they may be gone."""
+        user = self._user
+        tombstone = Tombstone(user.tenant, user.id, until, topics)
         archive, found = self._deployment.archive, await self._log.other_owners(tombstone)
         if archive is not None:
-            found |= await archive.owners(tombstone.tenant, {*tombstone.topics, self._user.name})
-        return found - {tombstone.user_id}
+            found |= await archive.owners(user.tenant, {*topics, user.name})
+        return tombstone._replace(others=frozenset(found - {user.id}))
 
     async def _is_projected(self, tombstone: Tombstone) -> bool:
         sources = self._deployment.keys.sources()
