@@ -32,6 +32,7 @@ from core.log.keys import Keys
 from core.log.reader import Logged
 from core.runtime.loaded import expect_many_objects
 from core.runtime.redis import command_client
+from core.runtime.tasks import together
 from core.views.rebuild import Fresh
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
@@ -96,14 +97,18 @@ async def rebuild(redis: Redis, archive: Archive) -> Times:
     deployment = Deployment(ArchiveSettings(stream_max_entries=_FEED), redis, Keys(), archive)
     comparer = Comparer(deployment, Selection(), with_feeds=True)
     began, folded, views = time.perf_counter(), 0.0, 0
-    async for topic in comparer.topics():
+    async for topics in comparer.groups():
         folded = folded or time.perf_counter() - began
-        comparison = await comparer.compare(topic)
-        async with comparer.replacer.replacing(topic) as replacement:
-            if not await replacement.put(comparison.live, comparison.fresh):
-                raise RuntimeError(f"somebody else writes {topic.path}")
-        views += 1
+        await together(_replace(comparer, topic) for topic in topics)
+        views += len(topics)
     return Times(folded, time.perf_counter() - began, views)
+
+
+async def _replace(comparer: Comparer, topic: Topic) -> None:
+    comparison = await comparer.compare(topic)
+    async with comparer.replacer.replacing(topic) as replacement:
+        if not await replacement.put(comparison.live, comparison.fresh):
+            raise RuntimeError(f"somebody else writes {topic.path}")
 
 
 def fold_lines(lines: JsonLines) -> float:

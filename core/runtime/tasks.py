@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from core.runtime.logs import get_logger
 
 _ASK_AGAIN: Final = 0.2
+
+T = TypeVar("T")
 
 log = get_logger()
 
@@ -20,6 +22,15 @@ async def running(*work: Awaitable[None]) -> AsyncGenerator[None]:
         task.add_done_callback(report_failure)
     try:
         yield
+    finally:
+        await end(tasks)
+
+
+async def together(work: Iterable[Awaitable[T]]) -> list[T]:
+    """What all of them come to; when one fails the others are ended, and its error is raised."""
+    tasks = [asyncio.ensure_future(part) for part in work]
+    try:
+        return await asyncio.gather(*tasks)
     finally:
         await end(tasks)
 

@@ -1,5 +1,6 @@
 """Views folded from all of the history, many at once, and folded on as far as live views have come meanwhile."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -86,6 +87,7 @@ class TopicFolds:
         self._hidden = NOBODY
         self._unread: set[Topic] = set()
         self._progress = progress
+        self._reading = asyncio.Lock()
         self._checkpoints = Checkpoints(redis, keys)
         self._log = LogReader(redis, keys)
         self._history = History(self._log, keys, archive)
@@ -137,7 +139,11 @@ class TopicFolds:
         return self._folds
 
     async def read_up_to(self, reached: Mapping[str, StreamId]) -> None:
-        """Note what comes later, at least up to these positions."""
+        """Note what comes later, at least up to these positions; who asks meanwhile waits."""
+        async with self._reading:
+            await self._read_up_to(reached)
+
+    async def _read_up_to(self, reached: Mapping[str, StreamId]) -> None:
         behind = [name for name, at in reached.items() if name in self._scanned and at > self._scanned[name].stream_id]
         if not behind:
             return
@@ -301,8 +307,11 @@ class TopicFolds:
         if record is not None:
             made: dict[bool, FeedEntry] = {}
             for topic in record.topics:
-                if self._wanted(topic):
-                    self._fold_of(topic).take(record, made)
+                fresh = self._folds.get(topic)
+                if fresh is None and self._wanted(topic):
+                    fresh = self._fold_of(topic)
+                if fresh is not None:
+                    fresh.take(record, made)
 
     def _note(self, source: Source, found: Entry | Row, stream_id: StreamId) -> None:
         record = self._decode(source, found)

@@ -31,6 +31,9 @@ _EVENTS_AT_ONCE: Final = 1_000_000
 _TOPICS_AT_ONCE: Final = 100_000
 """Their states are as much."""
 
+_TOGETHER: Final = 4
+"""Views compared and replaced at a time: while Redis writes the feed of one, the next is on its way."""
+
 _SETTLE_TRIES: Final = 20
 """Looks at a view whose latest commit has no checkpoint yet, until it is taken as it is: its projector is dead."""
 
@@ -70,8 +73,10 @@ class Comparer:
             deployment.redis, deployment.keys, feed_length=settings.stream_max_entries, ttl=settings.view_ttl
         )
 
-    async def topics(self) -> AsyncIterator[Topic]:
-        """The selected topics, to be compared one by one: those with events, then those that only have a view.
+    async def groups(self) -> AsyncIterator[list[Topic]]:
+        """The selected topics, those with events before those that only have a view.
+
+        Those of a group may be compared at once, and have to be before the next is asked for.
 
         Raises:
             RefusedError: the one that was selected is neither.
@@ -82,19 +87,20 @@ class Comparer:
             await self._folds.read_projected()
             if only not in self._folds.topics and not await self._redis.exists(self._keys.view(only)):
                 raise RefusedError(f"no such topic: {only.path} has no view, and no event that was projected")
-            yield only
+            yield [only]
             return
         parts = await self._parts()
         for part in range(parts):
             wanted = partial(self._is_of_part, part, parts)
             self._folds = self._begin(wanted)
             await self._folds.read_projected()
-            folded = set(self._folds.topics)
-            for topic in sorted(folded):
-                yield topic
+            folded = sorted(self._folds.topics)
+            for start in range(0, len(folded), _TOGETHER):
+                yield folded[start : start + _TOGETHER]
+            known = set(folded)
             async for topic in viewed_topics(self._redis, self._keys, foreign=ForeignKeys().note):
-                if wanted(topic) and topic not in folded:
-                    yield topic
+                if wanted(topic) and topic not in known:
+                    yield [topic]
 
     async def _parts(self) -> int:
         """In how many parts topics are folded: memory is bounded, and each part reads the history once more."""

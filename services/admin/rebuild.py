@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections import Counter
 from typing import Final, Literal
 
+from core.runtime.tasks import together
 from core.views.replace import MisfitViewError, MovingViewError, Replacement
 from pipai_contracts.ids import Topic
 from services.admin.alone import StillAlone, alone
@@ -36,9 +37,9 @@ async def _rebuild_selected(deployment: Deployment, chosen: Namespace, still_alo
     comparer = Comparer(deployment, selection_of(chosen), with_feeds=not chosen.dry_run)
     counts = Counter[Verdict]()
     progress = Progress("views looked at")
-    async for topic in comparer.topics():
-        counts[await _rebuild_one(comparer, topic, still_alone)] += 1
-        progress.step()
+    async for topics in comparer.groups():
+        counts.update(await together(_rebuild_one(comparer, topic, still_alone) for topic in topics))
+        progress.step(len(topics))
     would = "would be " if chosen.dry_run else ""
     sys.stdout.write(
         f"{would}rebuilt {counts['rebuilt']}, same {counts['same']}, unverifiable {counts['unverifiable']}, "

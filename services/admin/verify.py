@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
+from core.runtime.tasks import together
 from core.views.rebuild import Difference
 from core.views.replace import MisfitViewError, MovingViewError
 from pipai_contracts.ids import Topic
@@ -37,18 +38,21 @@ async def _verify(deployment: Deployment, chosen: Namespace) -> int:
     comparer = Comparer(deployment, selection_of(chosen), with_feeds=False)
     counts = Counter[str]()
     progress = Progress("views looked at")
-    async for topic in comparer.topics():
-        try:
-            comparison = await comparer.compare(topic)
-        except (MovingViewError, MisfitViewError) as error:
-            counts["unverifiable"] += 1
-            _tell_unverifiable(topic, _WHY_NOT[type(error)], as_json=chosen.json)
-        else:
-            counts[_verdict(comparison)] += 1
-            _tell(comparison, as_json=chosen.json)
-        progress.step()
+    async for topics in comparer.groups():
+        counts.update(await together(_verify_one(comparer, topic, as_json=chosen.json) for topic in topics))
+        progress.step(len(topics))
     _tell_summary(counts, as_json=chosen.json)
     return FOUND if counts["different"] else DONE
+
+
+async def _verify_one(comparer: Comparer, topic: Topic, *, as_json: bool) -> str:
+    try:
+        comparison = await comparer.compare(topic)
+    except (MovingViewError, MisfitViewError) as error:
+        _tell_unverifiable(topic, _WHY_NOT[type(error)], as_json=as_json)
+        return "unverifiable"
+    _tell(comparison, as_json=as_json)
+    return _verdict(comparison)
 
 
 async def _verify_against(deployment: Deployment, chosen: Namespace) -> int:

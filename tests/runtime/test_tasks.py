@@ -2,9 +2,10 @@
 
 import asyncio
 
+import pytest
 from structlog.testing import capture_logs
 
-from core.runtime.tasks import running
+from core.runtime.tasks import running, together
 from tests.conftest import wait_until
 
 
@@ -31,3 +32,22 @@ async def test_work_that_is_ended_is_no_failure() -> None:
         async with running(go_on()):
             pass
     assert lines == []
+
+
+async def test_work_that_fails_ends_what_is_done_together_with_it() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def go_on() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def fail() -> None:
+        await begun.wait()
+        raise LookupError("nobody thought of this")
+
+    with pytest.raises(LookupError, match="nobody thought of this"):
+        await together([go_on(), fail()])
+    assert ended.is_set()
