@@ -18,7 +18,7 @@ def small_pytest(folder: Path, **variables: str) -> subprocess.CompletedProcess[
     """Run a small test file with this repository's configuration and fixtures, on a PATH without any program."""
     (folder / "test_small.py").write_text(NEEDS_NODE)
     command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-c", str(ROOT / "pyproject.toml")]
-    environment = {name: value for name, value in os.environ.items() if name not in {"CI", SUMMARY}}
+    environment = {name: value for name, value in os.environ.items() if name not in {"CI", "PYTEST_ADDOPTS", SUMMARY}}
     return subprocess.run(
         [*command, "--rootdir", str(folder), str(folder / "test_small.py")],
         env={**environment, "PATH": str(folder), **variables},
