@@ -30,7 +30,7 @@ import psutil
 
 from bench.stand import generator
 from bench.stand.cores import pin
-from bench.stand.generator import Load
+from bench.stand.generator import Measured
 from bench.stand.table import table
 from services.standalone.embedded import Server, next_free_port, redis_server
 
@@ -50,9 +50,9 @@ _COMMANDS: Final = 30_000
 class Way:
     """One way into a stream. ``load`` runs it for some seconds; each of its requests brings ``events``."""
 
-    def __init__(self, name: str, load: Callable[[float], Load], events: int, watched: int | None) -> None:
+    def __init__(self, name: str, load: Callable[[float], Measured], events: int, watched: int | None) -> None:
         self.name = name
-        self.loads: list[Load] = []
+        self.loads: list[Measured] = []
         self.busy: list[tuple[float, float]] = []
         self._load = load
         self._events = events
@@ -124,7 +124,7 @@ class Stand:
         file.write_text(json.dumps(content))
         return file
 
-    def benchmark(self, clients: int, at_once: int) -> Load:
+    def benchmark(self, clients: int, at_once: int) -> Measured:
         """XADD by redis-benchmark, of fields as large as those of our entries."""
         fields = {
             "id": "0123456789abcdef0123456789abcdef",
@@ -145,7 +145,7 @@ class Stand:
             ["redis-benchmark", *options, "XADD", "bench", "*", *entry], capture_output=True, check=True, text=True
         ).stdout
         columns = told.splitlines()[-1].replace('"', "").rsplit(",", 7)
-        return Load(float(columns[1]), float(columns[4]), float(columns[6]))
+        return Measured(float(columns[1]), float(columns[4]), float(columns[6]))
 
 
 def _until_ready(url: str) -> None:
@@ -172,7 +172,7 @@ def tables(stand: Stand) -> dict[str, list[Way]]:
     )
 
     def http(name: str, pid: int, address: str, body: Path, connections: int, events: int = 1) -> Way:
-        def load(seconds: float) -> Load:
+        def load(seconds: float) -> Measured:
             return generator.result(generator.start(address, body, connections, seconds))
 
         return Way(name, load, events, pid)

@@ -38,7 +38,7 @@ def _paced(scale: Scale, servers: Sequence[Served], rate: int) -> list[list[str]
     for _round in range(scale.rounds):
         for server in servers:
             with watching(server, scale.some, 1) as load:
-                found[server.name].append(quantiles(load, rate, 2 * scale.seconds))
+                found[server.name].append(median_and_p99(load, rate, 2 * scale.seconds))
     rows: list[list[str]] = []
     base = 0.0
     for name, times in found.items():
@@ -49,7 +49,7 @@ def _paced(scale: Scale, servers: Sequence[Served], rate: int) -> list[list[str]
     return rows
 
 
-def quantiles(load: Load, rate: int, seconds: float) -> tuple[float, float]:
+def median_and_p99(load: Load, rate: int, seconds: float) -> tuple[float, float]:
     """Median and 99th percentile in milliseconds over all viewers of the sample."""
     load.steadily(rate, _WARM_SECONDS)
     for sample in load.viewers.samples:

@@ -9,7 +9,7 @@ from pathlib import Path
 from struct import pack
 from typing import Final
 
-from bench.measures.pace import quantiles
+from bench.measures.pace import median_and_p99
 from bench.measures.scale import Scale, Stage
 from bench.stand.servers import Served
 from bench.stand.table import table
@@ -57,7 +57,7 @@ def _round_with(server: Served, asleep: int, scale: Scale) -> tuple[float, float
     """Median and 99th percentile in milliseconds of those who read."""
     with watching(server, scale.some, 1) as load, _sleeping(server, asleep) as sleepers:
         load.deliver(_until_felt(), _WINDOW)
-        found = quantiles(load, scale.rate, 2 * scale.seconds)
+        found = median_and_p99(load, scale.rate, 2 * scale.seconds)
         for connection in sleepers:
             _wake(connection)
     return found

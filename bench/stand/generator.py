@@ -33,7 +33,7 @@ end
 _UNITS: Final = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
-class Load(NamedTuple):
+class Measured(NamedTuple):
     """What came of it: requests a second, and how long one took in milliseconds."""
 
     rate: float
@@ -66,7 +66,7 @@ def start(url: str, body: Path, connections: int, seconds: float) -> subprocess.
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def result(process: subprocess.Popen[str]) -> Load:
+def result(process: subprocess.Popen[str]) -> Measured:
     """Wait for the load to end.
 
     Raises:
@@ -74,14 +74,14 @@ def result(process: subprocess.Popen[str]) -> Load:
     """
     told, _ = process.communicate()
     if told.startswith("{"):
-        return Load(**json.loads(told))
+        return Measured(**json.loads(told))
     rate = re.search(r"Requests/sec:\s+([\d.]+)", told)
     latency = {
         share: float(time) * _UNITS[unit] for share, time, unit in re.findall(r"(\d+)%\s+([\d.]+)(us|ms|s)", told)
     }
     if rate is None or "Non-2xx" in told or "Socket errors" in told:
         raise RuntimeError(told)
-    return Load(float(rate[1]), latency["50"], latency["99"])
+    return Measured(float(rate[1]), latency["50"], latency["99"])
 
 
 async def _connection(url: str, body: bytes, until: float, times: list[float], first: int) -> None:
@@ -102,12 +102,12 @@ async def _connection(url: str, body: bytes, until: float, times: list[float], f
     writer.close()
 
 
-async def _load(url: str, body: bytes, connections: int, seconds: float) -> Load:
+async def _load(url: str, body: bytes, connections: int, seconds: float) -> Measured:
     times: list[float] = []
     until = time.perf_counter() + seconds
     await asyncio.gather(*(_connection(url, body, until, times, number * 7) for number in range(connections)))
     times.sort()
-    return Load(len(times) / seconds, times[len(times) // 2], times[int(len(times) * 0.99)])
+    return Measured(len(times) / seconds, times[len(times) // 2], times[int(len(times) * 0.99)])
 
 
 def main() -> None:

@@ -42,9 +42,8 @@ class Refolder:
         """Fold these views from their history, as far as what stands in their place has come; returns how many events.
 
         Each is put in place as a whole, in an epoch of its own, so that nobody sees a half; not where the view has as
-        many. While the archive fails
-        they are folded from what Redis still has, unless they are to be ``whole``: then they are left alone, too, where
-        the history does not go back to the beginning.
+        many. While the archive fails they are folded from what Redis still has, unless they are to be ``whole``: then
+        they are left alone, too, where the history does not go back to the beginning.
 
         Raises:
             redis.exceptions.RedisError: Redis did not answer.
