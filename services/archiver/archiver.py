@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from core.log.archive.checkpoints import ArchiveCheckpoints
 from core.log.archive.parquet import SegmentFileError
 from core.log.archive.store import StoreAwayError
-from core.log.checkpoint import NOTHING
+from core.log.checkpoint import NOTHING, Checkpoint
 from core.log.keys import Keys
 from core.log.layout import check_layout
 from core.runtime.logs import get_logger
@@ -128,20 +128,22 @@ class Archiver:
         """Archive what is due of every source; returns the seconds until the next look."""
         projected = await self._projected.load_all(self._sources)
         archived = await self._archived.load(self._sources)
-        waiting, more = 0, False
+        more = False
         if not self._begun or None in archived.values():
             archived |= await self._beginning.begin()
             self._begun = True
+        waiting = {source: _left(projected[source].lowest, archived[source] or NOTHING) for source in self._sources}
+        metrics.WAITING.set(sum(waiting.values()))
         for source in self._sources:
             before = archived[source] or NOTHING
             if await asyncio.to_thread(self._spool.size) >= self._spool_max:
                 raise FullSpoolError
             reached = await self._writer.write(source, before, projected[source].lowest)
-            left = max(0, projected[source].lowest.offset - reached.offset)
-            waiting, more = waiting + left, more or (left > 0 and reached != before)
             if reached != before:
+                waiting[source] = _left(projected[source].lowest, reached)
+                metrics.WAITING.set(sum(waiting.values()))
+                more = more or waiting[source] > 0
                 self._mover.wake()
-        metrics.WAITING.set(waiting)
         for tombstone in await self._eraser.due():
             async with self._tidying:
                 await self._eraser.erase(tombstone, self._holds_lease)
@@ -185,6 +187,10 @@ class Archiver:
         if self.failing is not None:
             log.info("archiver goes on", at=self.failing)
         self.failing = None
+
+
+def _left(projected: Checkpoint, archived: Checkpoint) -> int:
+    return max(0, projected.offset - archived.offset)
 
 
 async def _attempt(at: str, chore: Awaitable[None]) -> None:

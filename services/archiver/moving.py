@@ -55,8 +55,12 @@ class Mover:
                 wait = _RETRY_SECONDS
 
     async def _move_all(self) -> None:
+        await self._measure()
         await self._spooled.settle(self._spool)  # one that was killed after the last move has not told of it
         for segment in await asyncio.to_thread(self._spool.segments):
             await self._store.take(self._spool.place_of(segment), segment)
             await self._spooled.settle(self._spool)
-            metrics.SPOOL_BYTES.set(await asyncio.to_thread(self._spool.size))
+            await self._measure()
+
+    async def _measure(self) -> None:
+        metrics.SPOOL_BYTES.set(await asyncio.to_thread(self._spool.size))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from core.log.archive.checkpoints import ArchiveCheckpoints
 from core.log.archive.parquet import Parquet
 from core.log.archive.spooled import Spooled
 from core.log.archive.store import StoreAwayError
@@ -102,6 +103,15 @@ def _failures() -> float:
     return REGISTRY.get_sample_value("pipai_archive_failures_total", {"at": "store"}) or 0
 
 
+async def _metrics_tell_what_waits(archived: Archived, published: int) -> bool:
+    """Whether the metrics say how much waits for the store, and how many events wait to be written."""
+    sources = archived.deployment.keys.sources()
+    written = await ArchiveCheckpoints(archived.deployment.redis).load(sources)
+    events = published - sum(checkpoint.offset for checkpoint in written.values() if checkpoint is not None)
+    names = ("pipai_archive_spool_bytes", "pipai_archive_waiting_events")
+    return [REGISTRY.get_sample_value(name) for name in names] == [archived.spool.size(), events]
+
+
 async def _is_trimmed(archived: Archived) -> bool:
     redis, sources = archived.deployment.redis, archived.deployment.keys.sources()
     return all([await redis.xlen(source.key) <= 10 for source in sources])
@@ -126,6 +136,7 @@ async def test_while_uploads_fail_the_spool_fills_up_and_then_everything_goes_on
         await wait_until(lambda: _failures() >= failures + 2, 20)
         assert archived.spool.segments()
         assert await redis.xlen(source.key) >= 100, "what is not archived is not trimmed"
+        await wait_until(lambda: _metrics_tell_what_waits(archived, len(ids)), 20)
         if fault == "cuts":  # it is in the bucket, and nobody told the archiver
             assert sorted(await _found(api)) == sorted(ids)
         else:
@@ -137,6 +148,8 @@ async def test_while_uploads_fail_the_spool_fills_up_and_then_everything_goes_on
         await wait_until(lambda: _is_trimmed(archived), 20)
         await archived.settled()
         await wait_until(lambda: _waits_nowhere(archived), 20)
+        await wait_until(lambda: _metrics_tell_what_waits(archived, len(ids)), 20)
+        assert archived.spool.size() == 0
         assert sorted(await _found(api)) == sorted(ids)
     told = capsys.readouterr().out
     assert told.count("archive store is away") == 1
