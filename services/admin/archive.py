@@ -1,9 +1,10 @@
-"""``pipai-admin archive``: how far the archive is, and giving it up."""
+"""``pipai-admin archive``: how far the archive is, and giving it up; and whether it is the right one."""
 
 import sys
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
+from core.log.archive.belonging import sources_lacking
 from core.log.archive.checkpoints import ArchiveCheckpoints
 from core.views.checkpoints import Checkpoints
 from services.admin.command import DONE, Command, Deployment, RefusedError
@@ -28,6 +29,32 @@ async def _carry_out(deployment: Deployment, chosen: Namespace) -> int:
             waiting = max(0, projected[source].lowest.offset - reached.offset)
             sys.stdout.write(f"{source.name}: archived up to {reached.stream_id}, {waiting} events wait\n")
     return DONE
+
+
+async def require_own_archive(deployment: Deployment) -> None:
+    """Have commands that go by the whole history look at the archive that the deployment's archiver writes.
+
+    Where ``ARCHIVE_URL`` is ``off`` they go by the log, knowingly.
+
+    Raises:
+        RefusedError: it is another one.
+        redis.exceptions.RedisError, StoreAwayError: Redis or the store does not answer.
+    """
+    if deployment.archive is None:
+        return
+    lacking = await sources_lacking(deployment.redis, deployment.keys, deployment.archive)
+    if lacking:
+        names = ", ".join(lacking)
+        raise RefusedError(
+            f"nothing was done: this archive is not the deployment's, it lacks what was archived last of {names}. "
+            "ARCHIVE_URL and ARCHIVE_SPOOL have to be here what they are for the archiver"
+        )
+
+
+async def is_archived(deployment: Deployment) -> bool:
+    """Whether an archiver has ever looked at the deployment, and was not switched off."""
+    archived = await ArchiveCheckpoints(deployment.redis).load(deployment.keys.sources())
+    return any(reached is not None for reached in archived.values())
 
 
 async def _switch_off(deployment: Deployment) -> int:

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from shlex import quote
 from typing import Final
 
-from core.log.archive.checkpoints import ArchiveCheckpoints
 from core.log.archive.wanted import Wanted
 from core.log.audit import AuditLog
 from core.log.reader import LogReader
@@ -27,6 +26,7 @@ from core.views.replace import MovingViewError, Replacement, ViewReplacer
 from core.views.store import ViewStore
 from core.views.topic_folds import TopicFolds
 from pipai_contracts.ids import DEFAULT_TENANT, Topic, check_id
+from services.admin.archive import is_archived, require_own_archive
 from services.admin.command import DONE, FOUND, Command, Deployment, RefusedError
 from services.admin.progress import Progress
 from services.admin.words import counted, plain
@@ -75,6 +75,7 @@ async def _erase(deployment: Deployment, chosen: Namespace) -> int:
         user = Topic(chosen.tenant, "user", check_id(chosen.user))
     except ValueError as error:
         raise RefusedError(f"the user's {error}") from error
+    await _require_archive(deployment)
     owned = await _owned(deployment, user)
     words = f"erase user {plain(user.id)}"
     if chosen.confirm is None:
@@ -89,6 +90,17 @@ async def _erase(deployment: Deployment, chosen: Namespace) -> int:
     report = await _Erasure(deployment, user).carry_out(frozenset(owned))
     _tell(report, as_json=chosen.json)
     return DONE if report.done else FOUND
+
+
+async def _require_archive(deployment: Deployment) -> None:
+    """Have all of the history at hand: the user's topics are found in it.
+
+    Raises:
+        RefusedError: the deployment has an archive, and it is not this one.
+    """
+    if deployment.archive is None and await is_archived(deployment):
+        raise RefusedError("nothing was removed: the deployment has an archive, and ARCHIVE_URL does not say where")
+    await require_own_archive(deployment)
 
 
 async def _owned(deployment: Deployment, user: Topic) -> dict[str, int]:
@@ -220,8 +232,7 @@ class _Erasure:
 
     async def _is_out_of_archive(self, tombstone: Tombstone) -> bool:
         """Whether the archiver has removed what the archive had, or there is no archive."""
-        archived = await ArchiveCheckpoints(self._deployment.redis).load(self._deployment.keys.sources())
-        if self._deployment.archive is None or not any(archived.values()):
+        if not await is_archived(self._deployment):
             return True
         try:
             await self._wait(lambda: self._tombstones.is_settled(tombstone), "no archiver has been through the archive")

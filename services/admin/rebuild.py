@@ -11,6 +11,7 @@ from core.runtime.tasks import together
 from core.views.replace import MisfitViewError, MovingViewError, Replacement
 from pipai_contracts.ids import Topic
 from services.admin.alone import StillAlone, alone
+from services.admin.archive import require_own_archive
 from services.admin.command import DONE, FOUND, Command, Deployment
 from services.admin.compare import MISFIT, Comparer
 from services.admin.progress import Progress
@@ -27,6 +28,7 @@ _ADD_ARGUMENTS: Final = selection_and("--dry-run", "say what would be rebuilt, c
 
 async def _rebuild(deployment: Deployment, chosen: Namespace) -> int:
     """Replace every selected view that differs from its log; 1 when the log cannot prove one, or one kept moving."""
+    await require_own_archive(deployment)
     if chosen.dry_run:
         return await _rebuild_selected(deployment, chosen, None)
     async with alone(deployment.redis, deployment.keys, "rebuild") as still_alone:

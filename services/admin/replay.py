@@ -8,6 +8,7 @@ from typing import Final
 
 from core.runtime.redis import ask_holder
 from pipai_contracts.ids import KINDS, check_id
+from services.admin.archive import require_own_archive
 from services.admin.command import DONE, Command, Deployment, RefusedError
 from services.admin.processes import Processes, free_port, running
 from services.admin.progress import Progress
@@ -40,6 +41,7 @@ async def _replay(deployment: Deployment, chosen: Namespace) -> int:
         gone = await Sandbox(deployment, chosen.drop).drop()
         sys.stdout.write(f"{chosen.drop} is dropped: {counted(gone, 'key')}\n")
         return DONE
+    await require_own_archive(deployment)
     sandbox = Sandbox(deployment, chosen.into)
     wanted = await _wanted(deployment, chosen)
     if chosen.fresh and await sandbox.is_there():

@@ -21,6 +21,7 @@ from pipai_contracts.events import EventType
 from pipai_contracts.ids import DEFAULT_TENANT, KINDS, Topic
 from pipai_contracts.record import Record
 from pipai_contracts.upcast import NewerVersionError
+from services.admin.archive import require_own_archive
 from services.admin.command import DONE, Command, Deployment, RefusedError
 from services.admin.progress import Progress
 from services.admin.selection import moment
@@ -54,6 +55,7 @@ async def _republish(deployment: Deployment, chosen: Namespace) -> int:
     wanted = Wanted(
         DEFAULT_TENANT, chosen.kind, chosen.id, chosen.user, chosen.type, chosen.correlation, chosen.since, chosen.until
     )
+    await require_own_archive(deployment)
     rows = await _rows(deployment, wanted)
     records = [record for row in rows if (record := _record_of(deployment.keys, row)) is not None]
     _tell(records, left_out=len(rows) - len(records))

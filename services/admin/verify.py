@@ -12,6 +12,7 @@ from core.views.rebuild import Difference
 from core.views.replace import MisfitViewError, MovingViewError
 from pipai_contracts.ids import Topic
 from services.admin.against import compare_with
+from services.admin.archive import require_own_archive
 from services.admin.command import DONE, FOUND, Command, Deployment
 from services.admin.compare import MISFIT, Comparer, Comparison
 from services.admin.progress import Progress
@@ -33,6 +34,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 async def _verify(deployment: Deployment, chosen: Namespace) -> int:
     """Compare every selected view with a fresh fold of the log, or with a sandbox; 1 when there is a difference."""
+    await require_own_archive(deployment)
     if chosen.against is not None:
         return await _verify_against(deployment, chosen)
     comparer = Comparer(deployment, selection_of(chosen), with_feeds=False)

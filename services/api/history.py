@@ -1,5 +1,6 @@
 """What happened: events of all times, by what they are about, from the log and the archive."""
 
+import asyncio
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -7,14 +8,18 @@ from typing import Annotated, Any, Final, cast
 
 from fastapi import APIRouter, Query, Response
 from pydantic_core import from_json
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from core.log.archive.archive import SlowSearchError
+from core.log.archive.archive import Archive, SlowSearchError
+from core.log.archive.belonging import sources_lacking
 from core.log.archive.parquet import SegmentFileError
 from core.log.archive.rows import Row
 from core.log.archive.store import StoreAwayError
 from core.log.archive.wanted import Place, Wanted
 from core.log.history import History
+from core.log.keys import Keys
+from core.runtime.logs import get_logger
 from core.runtime.problems import ProblemError, invalid_fields
 from pipai_contracts.events import EventType
 from pipai_contracts.history import HistoryEvent, HistoryPage
@@ -25,6 +30,10 @@ from pipai_contracts.times import format_millis, millis_of
 from pipai_contracts.upcast import NewerVersionError
 from services.api.access import Asking
 from services.api.streams import unavailable
+
+_ASK_AGAIN: Final = 10.0
+
+log = get_logger()
 
 _PLACE: Final = re.compile(r"(\d{1,15}-\d{1,19})@([a-z:]{1,40})@(.*)")
 
@@ -93,6 +102,22 @@ def archive_refusals() -> Generator[None]:
             f"What Redis no longer has cannot be found now: the archive is {what}. Try again.",
             headers={"Retry-After": "5"},
         ) from error
+
+
+async def tell_of_another_archive(redis: Redis, keys: Keys, archive: Archive) -> None:
+    """Log it when this is not the archive that is written: events that only that one has would seem to be none.
+
+    Asks until Redis and the store have answered once.
+    """
+    while True:
+        try:
+            lacking = await sources_lacking(redis, keys, archive)
+            break
+        except (RedisError, StoreAwayError):
+            await asyncio.sleep(_ASK_AGAIN)
+    if lacking:
+        what = "ARCHIVE_URL and ARCHIVE_SPOOL have to be here what they are for the archiver: old events are not found"
+        log.error("the archive here is not the deployment's", sources=lacking, what=what)
 
 
 def _event(row: Row) -> HistoryEvent:

@@ -12,6 +12,7 @@ from core.log.keys import Keys
 from core.log.reader import LogReader
 from core.runtime.http import HttpService
 from core.runtime.redis import blocking_client, command_client
+from core.runtime.tasks import running
 from core.runtime.temporal import LazyTemporal, temporal_target
 from core.views.past import Past
 from core.views.refold import Refolder
@@ -23,7 +24,7 @@ from services.api.events import event_routes
 from services.api.expired import ExpiredViews
 from services.api.faults import FaultFinder
 from services.api.health import HealthCheck, health_routes
-from services.api.history import history_routes
+from services.api.history import history_routes, tell_of_another_archive
 from services.api.hub import Hub
 from services.api.inbox import Inbox
 from services.api.many_streams import connection_routes, many_stream_routes
@@ -79,6 +80,7 @@ def build(settings: ApiSettings) -> HttpService:
                 stack.push_async_callback(client.aclose)
             if archive is not None:
                 stack.callback(archive.close)
+                await stack.enter_async_context(running(tell_of_another_archive(redis, keys, archive)))
             for part in (hub, presence, inbox, audience):
                 await stack.enter_async_context(part.running())
             yield

@@ -21,6 +21,14 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.admin.repartition._NOTICED_SECONDS", 0)
 
 
+@pytest.fixture
+def own_archive(admin: Admin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pipai-admin` reads the archive of the test; ``admin`` has none as a rule."""
+    assert admin
+    monkeypatch.setenv("ARCHIVE_URL", (tmp_path / "archive").as_uri())
+    monkeypatch.setenv("ARCHIVE_SPOOL", str(tmp_path / "spool"))
+
+
 async def _publish(archived: Archived) -> None:
     """Twenty topics, some events each."""
     for number in range(20):
@@ -29,6 +37,7 @@ async def _publish(archived: Archived) -> None:
         await archived.deployment.publish(*told)
 
 
+@pytest.mark.usefixtures("own_archive")
 @pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1), (4, 2)])
 async def test_events_are_found_once_after_a_repartition_and_not_archived_again(
     before: int, after: int, redis_url: str, key_prefix: str, tmp_path: Path, admin: Admin
@@ -38,6 +47,7 @@ async def test_events_are_found_once_after_a_repartition_and_not_archived_again(
             await _publish(old)
             await old.settled()
         assert await admin("repartition", "--to", str(after), "--yes", partitions=before) == 0
+    assert await admin("verify", partitions=after) == 0, "it is the deployment's archive, under the old names"
     async with archived_deployment(redis_url, key_prefix, tmp_path, after) as new:
         new.deployment.told = 100  # ids of their own
         async with new.deployment.projecting(), new.archiving() as archiver:

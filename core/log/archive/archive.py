@@ -127,6 +127,13 @@ class Archive:
             else:
                 return
 
+    async def ends(self) -> dict[str, StreamId]:
+        """Per source with segments the newest of their ids."""
+        found: dict[str, StreamId] = {}
+        for segment in await self._listing.load(SOURCES):
+            found[segment.source] = max(segment.last, found.get(segment.source, BEGINNING))
+        return found
+
     async def whole_since(self, moved: Mapping[str, int]) -> dict[str, Whole]:
         """Per source with segments from where on these have every entry, and up to where.
 
