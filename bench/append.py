@@ -32,7 +32,8 @@ from bench.stand import generator
 from bench.stand.cores import pin
 from bench.stand.generator import Measured
 from bench.stand.table import table
-from services.standalone.embedded import Server, next_free_port, redis_server
+from core.runtime.ports import free_port
+from services.standalone.embedded import Server, redis_server
 
 EVENT: Final[dict[str, Any]] = {
     "step": "processing",
@@ -109,7 +110,7 @@ class Stand:
             "STORAGE_URL": self.folder.as_uri(),
             "STREAM_BACKLOG_LIMIT": "1000000000",
             "PORT": str(port),
-            "METRICS_PORT": str(next_free_port(0)),
+            "METRICS_PORT": str(free_port()),
         }
         process = subprocess.Popen([sys.executable, *command], env=environment, stderr=subprocess.DEVNULL)
         self._stack.callback(process.wait, 10)
@@ -162,7 +163,7 @@ def _until_ready(url: str) -> None:
 
 def tables(stand: Stand) -> dict[str, list[Way]]:
     """The ways, by table; the first of each is ours."""
-    port, plain_port = next_free_port(0), next_free_port(0)
+    port, plain_port = free_port(), free_port()
     ours = stand.service(["-m", "services.ingest"], port)
     uvicorn = ["-m", "uvicorn", "--log-level", "error", "--port", str(plain_port)]
     plain = stand.service([*uvicorn, "bench.peers.usual_service:app"], plain_port)

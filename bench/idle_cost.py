@@ -20,10 +20,11 @@ from typing import Final
 
 from core.log.append import Appender
 from core.log.keys import Keys
+from core.runtime.ports import free_port
 from core.runtime.redis import command_client
 from pipai_contracts.envelope import Envelope
 from pipai_contracts.events import WorkflowProgress
-from services.standalone.embedded import Server, next_free_port, redis_server
+from services.standalone.embedded import Server, redis_server
 
 _SHOWN: Final = re.compile(rb'^\+[\d.]+ \[\d+ (?!lua)[^\]]*\] "([^"]+)"')
 _BLOCK_TIMES: Final = (1000, 10_000)
@@ -45,7 +46,7 @@ def process(kind: str, redis: Server, folder: Path, block_ms: int, partitions: i
         "STREAM_BLOCK_TIME": str(block_ms),
         "STREAM_PARTITIONS": str(partitions),
         "METRICS_PORT": "0",
-        "PORT": str(next_free_port(0)),
+        "PORT": str(free_port()),
         "TEMPORAL_ADDRESS": "",
         "ARCHIVE_URL": (folder / "archive").as_uri(),
         "ARCHIVE_SPOOL": str(folder / "spool"),

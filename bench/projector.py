@@ -32,11 +32,12 @@ from bench.stand.cores import pin
 from bench.stand.table import table
 from core.log.append import Appender
 from core.log.keys import GROUP, Keys, Source
+from core.runtime.ports import free_port
 from core.views.checkpoints import Checkpoints
 from pipai_contracts.envelope import Envelope
 from pipai_contracts.events import WorkflowProgress
 from pipai_contracts.times import format_millis
-from services.standalone.embedded import next_free_port, redis_server
+from services.standalone.embedded import redis_server
 
 WORKFLOWS: Final = 500
 USERS: Final = 100
@@ -109,7 +110,7 @@ class Reader:
             **os.environ,
             "REDIS_URL": url,
             "KEY_PREFIX": prefix,
-            "METRICS_PORT": str(next_free_port(0)),
+            "METRICS_PORT": str(free_port()),
         }
         self._end = 0
 

@@ -27,7 +27,8 @@ import httpx2
 from redis.asyncio import Redis
 
 from bench.stand.table import QUANTILES, quantiles, table
-from services.standalone.embedded import next_free_port, redis_server
+from core.runtime.ports import free_port
+from services.standalone.embedded import redis_server
 
 _PAUSE: Final = 0.02
 _BODY: Final[dict[str, Any]] = {"step": "processing", "progress": 50, "message": "Analyzing", "metadata": {}}
@@ -143,7 +144,7 @@ async def measure(rounds: int) -> list[Way]:
         processes = stack.enter_context(ExitStack())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         redis = processes.enter_context(redis_server(folder))
-        web, plain, metrics = next_free_port(0), next_free_port(0), next_free_port(0)
+        web, plain, metrics = free_port(), free_port(), free_port()
         shared = {"REDIS_URL": redis.address, "TEMPORAL_ADDRESS": "", "STORAGE_URL": folder.as_uri()}
         start(processes, [sys.executable, "-m", "services.projector"], {**shared, "METRICS_PORT": str(metrics)})
         uvicorn = [

@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from testcontainers.community.redis import PingWaitStrategy, RedisContainer
 from testcontainers.core.config import ConnectionMode, testcontainers_config
 
-from services.standalone.embedded import LOOPBACK
+from core.runtime.ports import LOOPBACK
 
 IMAGE = "redis:7"
 REACHABLE_WITHIN = 10

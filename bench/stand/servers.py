@@ -18,7 +18,7 @@ from bench.stand.payload import body, data, topic_id
 from bench.stand.processes import children, file_limit
 from bench.stand.publishers import FeedPublisher, HttpPublisher, Publisher
 from core.log.keys import Keys
-from services.standalone.embedded import next_free_port
+from core.runtime.ports import free_port
 
 PLAIN: Final = "plain sse-starlette"
 
@@ -101,7 +101,7 @@ def whole(stack: ExitStack, _folder: Path, redis: str) -> Served:
 
 def plain(stack: ExitStack, _folder: Path, _redis: str) -> Served:
     """FastAPI, a queue per viewer, sse-starlette."""
-    port = next_free_port(0)
+    port = free_port()
     arguments = ["--log-level", "error", "--timeout-graceful-shutdown", "1", "--port", str(port)]
     command = [sys.executable, "-m", "uvicorn", *arguments, "bench.peers.queue_each:app"]
     pid = start(stack, command, port)
@@ -110,7 +110,7 @@ def plain(stack: ExitStack, _folder: Path, _redis: str) -> Served:
 
 def nchan(stack: ExitStack, folder: Path, _redis: str) -> Served:
     """Nginx with its nchan module: one worker."""
-    port, (program, module) = next_free_port(0), find_nchan() or ("", "")
+    port, (program, module) = free_port(), find_nchan() or ("", "")
     conf = folder / "nginx.conf"
     conf.write_text(_NGINX.format(module=module, folder=folder, port=port, files=file_limit()))
     (worker,) = children(start(stack, [program, "-p", str(folder), "-c", str(conf)], port))
@@ -128,7 +128,7 @@ def find_nchan() -> tuple[str, str] | None:
 
 def service(stack: ExitStack, module: str, redis: str) -> tuple[int, int]:
     """One of our processes; returns its port, which is that of its metrics where it has no other, and its id."""
-    port, metrics = next_free_port(0), next_free_port(0)
+    port, metrics = free_port(), free_port()
     settings = {
         "REDIS_URL": redis,
         "TEMPORAL_ADDRESS": "",

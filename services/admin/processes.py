@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping, Sequence
@@ -68,13 +67,6 @@ class Processes:
             for task in (work, stopped, *ends):
                 task.cancel()
             await asyncio.gather(work, stopped, *ends, return_exceptions=True)
-
-
-def free_port() -> int:
-    """A port nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

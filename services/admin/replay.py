@@ -6,11 +6,12 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
+from core.runtime.ports import free_port
 from core.runtime.redis import ask_holder
 from pipai_contracts.ids import KINDS, check_id
 from services.admin.archive import require_own_archive
 from services.admin.command import DONE, Command, Deployment, RefusedError
-from services.admin.processes import Processes, free_port, running
+from services.admin.processes import Processes, running
 from services.admin.progress import Progress
 from services.admin.sandbox import Sandbox, Slice
 from services.admin.selection import moment

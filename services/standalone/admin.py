@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from core.runtime.ports import NoFreePortError
 from core.runtime.settings import what_is_wrong
 from services.admin.command import REFUSED
 from services.admin.main import main
@@ -36,7 +37,7 @@ def admin(folder: Path, arguments: Sequence[str]) -> int:
             return main(arguments, PROGRAM)
     except ValidationError as error:
         problem = what_is_wrong(error)
-    except (AlreadyRunningError, EmbeddedError) as error:
+    except (AlreadyRunningError, EmbeddedError, NoFreePortError) as error:
         problem = str(error)
     sys.stderr.write(f"{problem}\n")
     return REFUSED

@@ -12,12 +12,12 @@ from redis.exceptions import RedisError
 from core.log.errors import LogError
 from core.log.exported import Survey
 from core.log.keys import Keys
+from core.runtime.ports import next_free_port
 from core.runtime.redis import command_client
 from core.runtime.settings import Settings
 from pipai_contracts.ids import DEFAULT_TENANT, Topic
 from services.admin.command import RefusedError
 from services.admin.importing import import_file, look_through
-from services.standalone.embedded import next_free_port
 from services.standalone.settings import StandaloneSettings
 
 PREFIX: Final = "case"

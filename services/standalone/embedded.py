@@ -21,9 +21,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from core.runtime.ports import LOOPBACK, next_free_port
 from services.standalone.guard import guarded
 
-LOOPBACK = "127.0.0.1"
 OLDEST_REDIS = 7
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 5.0
@@ -207,40 +207,6 @@ def find_temporal() -> Path:
             "There is no temporal program on this machine: install the Temporal CLI, or set TEMPORAL_ADDRESS."
         )
     return Path(found)
-
-
-def next_free_port(wanted: int) -> int:
-    """`wanted` or the first free port after it; for 0 any free port of 127.0.0.1.
-
-    Raises:
-        EmbeddedError: a hundred ports in a row are taken.
-    """
-    if wanted == 0:
-        with socket.socket() as probe:
-            probe.bind((LOOPBACK, 0))
-            return int(probe.getsockname()[1])
-    for port in range(wanted, wanted + 100):
-        if port_is_free(port):
-            return port
-    raise EmbeddedError(f"The ports {wanted} to {wanted + 99} are all taken on this machine.")
-
-
-def port_is_free(port: int) -> bool:
-    """Whether nobody listens on `port` of 127.0.0.1, also not by listening on all addresses."""
-    try:
-        socket.create_connection((LOOPBACK, port), timeout=1).close()
-    except OSError:
-        pass  # macOS lets one bind beside a listener on all addresses: only a connection tells
-    else:
-        return False
-    with socket.socket() as probe:
-        # Connections of a server that just ended linger; without this a restart would move to another port.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
 
 
 def redis_answers(port: int) -> bool:

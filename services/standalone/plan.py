@@ -10,6 +10,7 @@ from typing import Final
 from urllib.error import URLError
 
 from core.log.archive.place import OFF
+from core.runtime.ports import free_port, next_free_port, port_is_free
 from core.runtime.redis import safe_address
 from core.runtime.settings import Settings
 from core.runtime.temporal import temporal_target
@@ -17,15 +18,7 @@ from services.api.settings import ApiSettings
 from services.archiver.settings import ArchiverSettings
 from services.projector.settings import ProjectorSettings
 from services.standalone.child import Service
-from services.standalone.embedded import (
-    EmbeddedError,
-    MissingProgramError,
-    Server,
-    next_free_port,
-    port_is_free,
-    redis_server,
-    temporal_server,
-)
+from services.standalone.embedded import EmbeddedError, MissingProgramError, Server, redis_server, temporal_server
 from services.standalone.settings import StandaloneSettings
 from services.worker.settings import WorkerSettings
 
@@ -138,7 +131,7 @@ def _projector_ports(first: int, projectors: int) -> tuple[int, ...]:
 
 def _free(port: int, setting: str, purpose: str) -> int:
     if port == 0:
-        return next_free_port(0)
+        return free_port()
     if not port_is_free(port):
         raise BusyPortError(
             f"Port {port} ({purpose}) is taken by another program: end that, or choose another port, "

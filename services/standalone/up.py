@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from core.log.fitness import why_unfit
 from core.runtime.exits import UNFIT
+from core.runtime.ports import NoFreePortError
 from core.runtime.settings import what_is_wrong
 from services.admin.command import RefusedError
 from services.standalone.admin import PROGRAM
@@ -51,7 +52,7 @@ def up(projectors: int, file: Path | None = None) -> int:
             return asyncio.run(_serve(settings, plan, folder, case, began))
     except ValidationError as error:
         problem = what_is_wrong(error)
-    except (AlreadyRunningError, EmbeddedError, RefusedError) as error:
+    except (AlreadyRunningError, EmbeddedError, NoFreePortError, RefusedError) as error:
         problem = str(error)
     sys.stderr.write(f"{problem}\n")
     return UNFIT

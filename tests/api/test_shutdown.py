@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from services.standalone.embedded import next_free_port
+from core.runtime.ports import free_port
 from tests.api.conftest import Api, Producer
 from tests.api.fault_proxy import FaultProxy
 from tests.api.stream import Stream
@@ -27,7 +27,7 @@ async def start(redis_url: str, key_prefix: str, tmp_path: Path) -> AsyncIterato
     started: list[tuple[asyncio.subprocess.Process, httpx2.AsyncClient]] = []
 
     async def _start(**settings: str) -> tuple[asyncio.subprocess.Process, Api]:
-        port = int(settings.get("PORT") or next_free_port(0))
+        port = int(settings.get("PORT") or free_port())
         own = {"REDIS_URL": redis_url, "KEY_PREFIX": key_prefix, "PORT": str(port), "METRICS_PORT": "0"}
         with (tmp_path / "api.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(

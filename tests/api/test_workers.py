@@ -14,7 +14,7 @@ import httpx2
 import psutil
 import pytest
 
-from services.standalone.embedded import next_free_port
+from core.runtime.ports import free_port
 from tests.api.conftest import Api, Producer
 from tests.conftest import wait_until
 
@@ -53,7 +53,7 @@ class Service:
 
 @pytest.fixture
 async def service(redis_url: str, key_prefix: str, tmp_path: Path) -> AsyncIterator[Service]:
-    port, metrics_port = next_free_port(0), next_free_port(0)
+    port, metrics_port = free_port(), free_port()
     own = {"REDIS_URL": redis_url, "KEY_PREFIX": key_prefix, "PORT": str(port), "METRICS_PORT": str(metrics_port)}
     own |= {"TMPDIR": str(tmp_path)}
     own |= {"API_WORKERS": str(WORKERS), "DRAIN_SECONDS": "1", "STREAM_BLOCK_TIME": "200"}

@@ -16,13 +16,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from core.runtime.http import create_app
+from core.runtime.ports import free_port
 from services.api.main import build as build_api
 from services.api.settings import ApiSettings
 from services.ingest.main import build as build_ingest
 from services.ingest.settings import IngestSettings
 from services.projector.main import build as build_projector
 from services.projector.settings import ProjectorSettings
-from services.standalone.embedded import next_free_port
 from tests.conftest import wait_until
 from tests.deployment.compose import ROOT
 
@@ -104,7 +104,7 @@ async def gateway(redis_url: str, key_prefix: str, tmp_path: Path) -> AsyncItera
 @asynccontextmanager
 async def gateway_to(api_port: int, ingest_port: int, folder: Path) -> AsyncGenerator[Gateway]:
     """The gateway in front of these ports."""
-    port = next_free_port(0)
+    port = free_port()
     with nginx(rewritten(folder, port, api_port, ingest_port)) as process:
 
         def answers() -> bool:

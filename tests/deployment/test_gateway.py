@@ -9,8 +9,8 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
+from core.runtime.ports import free_port
 from pipai_contracts.batch import MAX_BATCH_BYTES
-from services.standalone.embedded import next_free_port
 from tests.conftest import wait_until
 from tests.deployment.conftest import Gateway, gateway_to, rewritten
 
@@ -104,7 +104,7 @@ async def test_a_body_beyond_every_limit_is_refused_as_a_problem(gateway: Gatewa
 
 
 async def test_a_service_that_is_away_is_told_as_a_problem_to_try_again(tmp_path: Path) -> None:
-    async with gateway_to(next_free_port(0), next_free_port(0), tmp_path) as gateway:
+    async with gateway_to(free_port(), free_port(), tmp_path) as gateway:
         for answer in (await gateway.client.get("/stream/health"), await gateway.client.post("/upload")):
             assert (answer.status_code, answer.json()["status"], answer.headers["retry-after"]) == (503, 503, "1")
             assert answer.headers["content-type"] == "application/problem+json"

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import psutil
 
-from services.standalone.embedded import next_free_port
+from core.runtime.ports import free_port
 from services.standalone.guard import guarded
 from tests.conftest import wait_until
 from tests.system.running import environment
@@ -27,8 +27,8 @@ class Service:
 
     def __init__(self, module: str, folder: Path, settings: Mapping[str, str]) -> None:
         self.module = module
-        self.port = next_free_port(0)
-        self.metrics_port = next_free_port(0)
+        self.port = free_port()
+        self.metrics_port = free_port()
         self.log = folder / f"{module}-{self.metrics_port}.log"
         ports = {"PORT": str(self.port), "METRICS_PORT": str(self.metrics_port)}
         self._environment = environment(**{**settings, **ports})

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from services.standalone.embedded import next_free_port
+from core.runtime.ports import free_port
 from tests.conftest import wait_until
 
 
@@ -23,8 +23,8 @@ def environment(redis_url: str, key_prefix: str, storage: Path) -> dict[str, str
         "REDIS_URL": redis_url,
         "KEY_PREFIX": key_prefix,
         "STORAGE_URL": storage.as_uri(),
-        "PORT": str(next_free_port(0)),
-        "METRICS_PORT": str(next_free_port(0)),
+        "PORT": str(free_port()),
+        "METRICS_PORT": str(free_port()),
     }
 
 

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from playwright.async_api import Browser
 
-from services.standalone.embedded import next_free_port
+from core.runtime.ports import free_port
 from tests.api.stream import opened
 from tests.conftest import wait_until
 from tests.readers.chromium import page_at
@@ -45,7 +45,7 @@ async def test_no_eventsource_is_closed_for_good_by_a_process_that_drains(
     browser: Browser, redis_url: str, key_prefix: str, tmp_path: Path
 ) -> None:
     """Sent away early, it comes back to the very process that lets nobody in, again and again."""
-    port, log = next_free_port(0), tmp_path / "api.log"
+    port, log = free_port(), tmp_path / "api.log"
     origin = f"http://127.0.0.1:{port}"
 
     async def is_ready() -> bool:

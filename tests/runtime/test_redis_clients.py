@@ -9,10 +9,10 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from core.runtime.lua import Script
+from core.runtime.ports import free_port
 from core.runtime.redis import ask_masters, blocking_client, command_client
 from core.runtime.redis_packing import PackingConnection
 from core.runtime.redis_sentinel import Sentinels
-from services.standalone.embedded import next_free_port
 
 
 class Sentinel:
@@ -101,7 +101,7 @@ async def test_a_connection_another_task_closes_in_the_middle_of_a_command_is_a_
 
 @pytest.mark.parametrize("form", ["redis://{}", "redis+cluster://{}", "redis+sentinel://{}/main"])
 async def test_a_redis_that_is_away_is_a_lost_connection_whatever_its_shape(form: str) -> None:
-    address = form.format(f"127.0.0.1:{next_free_port(0)}")
+    address = form.format(f"127.0.0.1:{free_port()}")
     for client in (command_client(address), blocking_client(address, 100)):
         with pytest.raises(RedisConnectionError):
             await client.get("x")

@@ -7,7 +7,7 @@ import socket
 import sys
 from http.client import HTTPConnection
 
-from services.standalone.embedded import next_free_port
+from core.runtime.ports import free_port
 from tests.conftest import wait_until
 
 
@@ -53,7 +53,7 @@ async def test_a_port_that_is_taken_is_not_shared_with_who_has_it() -> None:
 
 
 async def test_metrics_have_a_port_of_their_own() -> None:
-    port, metrics_port = next_free_port(0), next_free_port(0)
+    port, metrics_port = free_port(), free_port()
     process = await _start(METRICS_PORT=str(metrics_port), PORT=str(port))
 
     def scrape() -> str:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from random import randint
 from typing import Any, cast
 
 from redis import Redis
 from redis.exceptions import RedisError
 
-from services.standalone.embedded import LOOPBACK, Server, find_redis_server, next_free_port, packaged_redis
+from core.runtime.ports import LOOPBACK, free_port
+from services.standalone.embedded import Server, find_redis_server, packaged_redis
 from tests.shapes.certificate import write_certificate
 
 PASSWORD = "secret of /these% tests"  # noqa: S105 - nobody's
@@ -22,11 +22,6 @@ QUOTED = "secret%20of%20%2Fthese%25%20tests"
 SERVICE = "pipai"
 SLOTS = 16_384
 BECOMES_READY_WITHIN = 30
-
-
-def free_port() -> int:
-    """A free port below those the system gives to clients: one of them could take it while a server is dead."""
-    return next_free_port(randint(20_000, 30_000))
 
 
 @dataclass

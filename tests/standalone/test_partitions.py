@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from services.standalone.embedded import next_free_port
+from core.runtime.ports import free_port
 from tests.standalone.test_up import run
 from tests.system.running import System
 
@@ -51,7 +51,7 @@ async def test_a_service_says_it_in_one_line_and_ends_as_a_wrong_setting_does(
         "REDIS_URL": redis_url,
         "KEY_PREFIX": key_prefix,
         "STREAM_PARTITIONS": "2",
-        "TEMPORAL_ADDRESS": f"127.0.0.1:{next_free_port(0)}",
+        "TEMPORAL_ADDRESS": f"127.0.0.1:{free_port()}",
         "STORAGE_URL": (tmp_path / "storage").as_uri(),
         "PORT": "0",
         "METRICS_PORT": "0",

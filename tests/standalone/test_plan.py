@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from core.runtime import ports
+from core.runtime.ports import free_port, next_free_port, port_is_free
 from services.standalone import embedded, plan
-from services.standalone.embedded import MissingProgramError, find_redis_server, next_free_port, port_is_free
+from services.standalone.embedded import MissingProgramError, find_redis_server
 from services.standalone.plan import BusyPortError, Plan, choose_ports, external_redis, make_plan
 from services.standalone.settings import StandaloneSettings
 
@@ -151,7 +153,7 @@ def test_the_first_of_several_projectors_keeps_the_documented_port(monkeypatch: 
         return port != 9411
 
     monkeypatch.setattr(plan, "port_is_free", free_but_for_one)
-    monkeypatch.setattr(embedded, "port_is_free", free_but_for_one)
+    monkeypatch.setattr(ports, "port_is_free", free_but_for_one)
     monkeypatch.delenv("METRICS_PORT")
     assert choose_ports(StandaloneSettings(), 3).projector_metrics == (9410, 9412, 9413)
 
@@ -160,6 +162,12 @@ def test_the_next_free_port_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert port < next_free_port(port) < port + 100
+
+
+def test_no_client_gets_a_port_that_was_chosen_for_a_server() -> None:
+    chosen = [free_port() for _ in range(50)]
+    assert len(set(chosen)) == 50
+    assert all(20_000 <= port < 32_768 and port_is_free(port) for port in chosen)
 
 
 def test_a_port_that_is_served_on_all_addresses_is_not_free() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from services.standalone.embedded import next_free_port, temporal_server
+from core.runtime.ports import free_port
+from services.standalone.embedded import temporal_server
 from tests.conftest import wait_until
 
 
@@ -22,7 +23,7 @@ async def test_without_temporal_configured_it_says_so_and_ends() -> None:
 
 
 async def test_it_waits_for_temporal_and_is_ready_when_it_comes(tmp_path: Path, redis_url: str) -> None:
-    port, metrics = next_free_port(0), next_free_port(0)
+    port, metrics = free_port(), free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "REDIS_URL": redis_url,
@@ -62,7 +63,7 @@ async def test_it_can_be_stopped_while_it_waits(tmp_path: Path, redis_url: str) 
     environment = {
         "PATH": os.environ["PATH"],
         "REDIS_URL": redis_url,
-        "TEMPORAL_ADDRESS": f"127.0.0.1:{next_free_port(0)}",
+        "TEMPORAL_ADDRESS": f"127.0.0.1:{free_port()}",
         "STORAGE_URL": (tmp_path / "storage").as_uri(),
         "METRICS_PORT": "0",
     }
