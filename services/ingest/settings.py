@@ -22,7 +22,9 @@ class IngestSettings(HttpSettings):
     stream_backlog_limit: Annotated[
         int,
         Field(
-            description="Events of a source stream that may be in no view yet; beyond, publishing answers 503.", ge=1
+            description="Events of a source stream that may be in no view, or not archived yet; beyond, publishing "
+            "answers 503.",
+            ge=1,
         ),
     ] = 100_000
     storage_url: StorageUrl = ""

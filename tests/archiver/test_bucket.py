@@ -142,4 +142,7 @@ def test_an_address_that_names_no_store_is_refused() -> None:
 
 
 def test_off_is_no_archive() -> None:
-    assert ArchiveSettings.model_validate({"archive_url": "off"}).open_archive() is None
+    off = ArchiveSettings.model_validate({"archive_url": "off"})
+    assert off.open_archive() is None
+    with pytest.raises(ValueError, match="ARCHIVE_URL is off"):
+        off.open_store()

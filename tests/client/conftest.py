@@ -55,14 +55,14 @@ def pipai(api: Api) -> Pipai:
 
 
 @asynccontextmanager
-async def answering(kind: str, body: str) -> AsyncGenerator[tuple[str, list[str]]]:
-    """A server that answers everything with this; its address, and what it was asked for."""
+async def answering(kind: str, *bodies: str) -> AsyncGenerator[tuple[str, list[str]]]:
+    """A server that answers with these in turn, then with the last again; its address, and what it was asked for."""
     asked: list[str] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append((await reader.readuntil(b"\r\n\r\n")).decode().split()[1])
         head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n"
-        writer.write((head + body).encode())
+        writer.write((head + bodies[min(len(asked), len(bodies)) - 1]).encode())
         await writer.drain()
         writer.close()
 

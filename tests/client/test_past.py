@@ -34,19 +34,32 @@ async def test_a_diff_names_each_change_and_its_event(pipai: Pipai) -> None:
 
 async def test_a_replay_is_a_line_for_each_message(pipai: Pipai) -> None:
     connected = ': heartbeat\n\nid: a.1\nevent: connected\ndata: {"replay":true}\n\n'
-    stream = connected + 'event: disconnected\ndata: {"reason":"ended"}\n\n'
+    stream = connected + 'event: disconnected\ndata: {"reason":"ended","reconnect":false}\n\n'
     async with answering("text/event-stream", stream) as (url, asked):
         said = await pipai("replay", "user:a/b", "--speed", "max", "--url", url)
     assert asked == ["/replay/user/a%2Fb?speed=max"]
     assert [json.loads(line) for line in said.out.splitlines()] == [
         {"id": "a.1", "event": "connected", "data": {"replay": True}},
-        {"id": None, "event": "disconnected", "data": {"reason": "ended"}},
+        {"id": None, "event": "disconnected", "data": {"reason": "ended", "reconnect": False}},
     ]
 
 
-@pytest.mark.parametrize(
-    "end", ["", 'event: disconnected\ndata: {"reason":"draining"}\n\n', "event: error\ndata: {}\n\n"]
-)
+async def test_a_replay_that_is_told_to_come_back_goes_on_behind_its_last_event(pipai: Pipai) -> None:
+    event = "id: a.3\nevent: notification\ndata: {}\n\n"
+    cut = event + 'event: disconnected\ndata: {"reason":"lifetime","reconnect":true}\n\n'
+    end = 'event: disconnected\ndata: {"reason":"ended","reconnect":false}\n\n'
+    async with answering("text/event-stream", cut, end) as (url, asked):
+        said = await pipai("replay", "user:a", "--from", "2", "--speed", "4", "--url", url)
+    assert asked == ["/replay/user/a?from=2&speed=4", "/replay/user/a?from=2&speed=4&cursor=a.3"]
+    assert [json.loads(line)["event"] for line in said.out.splitlines()] == [
+        "notification",
+        "disconnected",
+        "disconnected",
+    ]
+    assert said.code == 0
+
+
+@pytest.mark.parametrize("end", ["", 'event: error\ndata: {"code":"degraded"}\n\n'])
 async def test_a_replay_that_broke_off_is_no_success(pipai: Pipai, end: str) -> None:
     async with answering("text/event-stream", f"event: connected\ndata: {{}}\n\n{end}") as (url, _):
         said = await pipai("replay", "user:a", "--url", url)

@@ -38,7 +38,6 @@ WITHOUT_ALERT = {
     "pipai_archive_written_bytes_total": "work that is done",
     "pipai_archive_compacted_segments_total": "work that is done",
     "pipai_archive_given_up_segments_total": "what ARCHIVE_RETENTION asks for",
-    "pipai_archive_waiting_events": "what waits too long fails, or is refused, which have alerts",
     "pipai_document_step_seconds": "how long a document takes depends on the document",
 }
 

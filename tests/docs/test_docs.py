@@ -45,13 +45,21 @@ def test_every_file_and_folder_a_document_names_is_there(document: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "room", ["core", *(f"services/{name}" for name in ("admin", "ingest", "projector", "standalone"))]
+    "room",
+    ["core", *(f"services/{name}" for name in ("admin", "api", "archiver", "ingest", "projector", "standalone"))],
 )
 def test_the_architecture_names_every_module(room: str) -> None:
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     named = {name.rpartition("/")[2] for name in re.findall(r"`([\w/]+\.(?:py|lua))`", text)}
     modules = {path.name for path in (ROOT / room).rglob("*.*") if path.suffix in {".py", ".lua"}}
     assert sorted(modules - named - {"__init__.py"}) == []
+
+
+def test_the_architecture_names_every_key_of_redis() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    keys = (ROOT / "core/log/keys.py").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(?:pip-ai|\{[^`}]*\}):([a-z-]+)[^`]*`", text))
+    assert sorted(set(re.findall(r"(?:prefix|companion)\}:([a-z-]+)", keys)) - named) == []
 
 
 @each_document

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -14,6 +15,9 @@ SPEEDS: Final = ("1", "4", "60", "max")
 
 _MOMENT: Final = "an RFC 3339 time, or how many events"
 _TOPIC: Final = "as workflow:my-workflow"
+
+_PAUSE: Final = 1.0
+"""Seconds before a replay comes back, so that another process of the service can be there."""
 
 
 def add_view(parser: ArgumentParser) -> None:
@@ -62,17 +66,22 @@ def show_diff(service: Service, chosen: Namespace) -> int:
 
 
 def show_replay(service: Service, chosen: Namespace) -> int:
-    """Write each message of the stream as a JSON line, when it comes."""
+    """Write each message of the stream as a JSON line, when it comes; come back when told to, as after some hours."""
     path = f"/replay/{path_of(chosen.topic.kind, chosen.topic.id)}"
-    asked = {"from": chosen.since, "to": chosen.to, "speed": chosen.speed}
-    ended = False
-    for message in messages_in(service.lines(path, asked)):
-        sys.stdout.write(json_line(message))
-        sys.stdout.flush()
-        ended = message["event"] == "disconnected" and message["data"]["reason"] == "ended"
-    if not ended:
-        raise ServiceError("the replay broke off before its end")
-    return 0
+    cursor: str | None = None
+    while True:
+        asked = {"from": chosen.since, "to": chosen.to, "speed": chosen.speed, "cursor": cursor}
+        farewell: dict[str, Any] | None = None
+        for message in messages_in(service.lines(path, asked)):
+            sys.stdout.write(json_line(message))
+            sys.stdout.flush()
+            cursor = message["id"] or cursor
+            farewell = message["data"] if message["event"] == "disconnected" else None
+        if farewell is None:
+            raise ServiceError("the replay broke off before its end")
+        if not farewell["reconnect"]:
+            return 0
+        time.sleep(_PAUSE)
 
 
 def messages_in(lines: Iterable[str]) -> Iterator[dict[str, Any]]:

@@ -65,8 +65,10 @@ class ArchiveSettings(Settings):
         """Where segments are kept for good.
 
         Raises:
-            ValueError: the URL names no store that is known.
+            ValueError: the URL names no store that is known, or says that there is none.
         """
+        if self.archive_url == OFF:
+            raise ValueError("ARCHIVE_URL is off: there is no archive to write")
         parts = urlsplit(self.archive_url or (Path.cwd() / ".pipai" / "archive").as_uri())
         if parts.scheme == "file":
             return FolderStore(Path(unquote(parts.path)) / self.key_prefix)
