@@ -4,7 +4,7 @@ import heapq
 import time
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from core.log.archive.archive import Archive, Whole
 from core.log.archive.bases import Base
@@ -15,6 +15,7 @@ from core.log.archive.wanted import Place, Wanted
 from core.log.errors import UndecodableEntryError
 from core.log.keys import Keys, Source, partition_of
 from core.log.reader import Continuity, Logged, LogReader
+from core.log.tombstones import Hidden
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, Record, StreamId
 from pipai_contracts.upcast import NewerVersionError
@@ -26,6 +27,16 @@ _PAGE_BYTES: Final = 4 * 1024 * 1024
 
 _REMEMBERED: Final = 60.0
 """Seconds."""
+
+
+class GivenUp(NamedTuple):
+    """What of a topic's history was given up, or is about to be: everything before ``until`` (ms), 0 where nothing was.
+
+    ``base`` is what its view was then; None when the topic had no event by then, or ended before.
+    """
+
+    until: int = 0
+    base: Base | None = None
 
 
 class History:
@@ -49,6 +60,10 @@ class History:
     def without_archive(self) -> "History":
         """What the log still has of it."""
         return History(self._log, self._keys, None)
+
+    async def hidden(self, *, fresh: bool = False) -> Hidden:
+        """What is passed over because it was erased; as of some seconds ago, unless it is to be ``fresh``."""
+        return await self._log.tombstones.hidden(fresh=fresh)
 
     async def read(
         self, source: Source, *, after: StreamId = BEGINNING, upto: StreamId | None = None
@@ -107,19 +122,19 @@ class History:
         return [found[place] for place in heapq.nsmallest(limit, found)]
 
     async def read_topic(
-        self, topic: Topic, *, until: int | None = None, skip_newer: bool = False
+        self, topic: Topic, since: GivenUp, *, until: int | None = None, skip_newer: bool = False
     ) -> AsyncGenerator[list[Record]]:
         """The events a topic's view has heard of, or will, in the order of their places, a page at a time.
 
-        Those appended before ``until`` (milliseconds). What was given up is left out, though its files may be there for
-        some minutes yet; so is what is in no view, and with ``skip_newer`` what this build cannot read.
+        Those appended ``since`` what was given up, and before ``until`` (milliseconds). What is in no view is left out,
+        and with ``skip_newer`` what this build cannot read.
 
         Raises:
             SlowSearchError: a page takes too long.
             NewerVersionError: one was written by a newer build.
             StoreAwayError: some of them were given up while they were read.
         """
-        read = begin = await self._given_up()
+        read = begin = since.until
         async for rows in self._pages(replace(Wanted.of(topic), since=begin or None, until=until)):
             if begin < await self._given_up() > read:
                 raise StoreAwayError("the beginning of the archive was given up meanwhile: ask again")
@@ -159,15 +174,11 @@ class History:
         logged = [await self._log.whole_since(source, until=until) for source in sources if source.name not in archived]
         return max([*archived.values(), *logged], default=BEGINNING)
 
-    async def base_of(self, topic: Topic) -> Base | None:
-        """What the topic's view was when the beginning of its history was given up; None: all of it is there."""
+    async def given_up(self, topic: Topic) -> GivenUp:
+        """What of the topic's history was given up. Its base may tell of what is hidden, see `core.views.erased`."""
         if self._archive is None or not (until := await self._given_up()):
-            return None
-        base = await self._archive.bases.find(until, topic)
-        hidden = await self._log.tombstones.hidden()
-        if base is not None and hidden.hides(topic.tenant, topic.name, None, base.first.milliseconds):
-            return None
-        return base
+            return GivenUp()
+        return GivenUp(until, await self._archive.bases.find(until, topic))
 
     async def _given_up(self) -> int:
         """Up to which millisecond events were given up, or are about to be; 0 where none were."""

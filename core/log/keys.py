@@ -108,7 +108,7 @@ class Source:
         return (topic, event_id) if kind == "seen" and self.seen(topic, event_id) == key else None
 
 
-_PARTITIONED: Final = ("view", "feed", "staged-feed", "changes", "checkpoint", "generation", "replid")
+_PARTITIONED: Final = ("view", "feed", "staged-feed", "changes", "checkpoint", "generation", "replid", "removed")
 """What `Keys` names per view partition."""
 
 
@@ -196,6 +196,10 @@ class Keys:
     def history(self, partition: int) -> str:
         """String: the replication id of the master that was last seen with the partition's views."""
         return f"{self.prefix}:replid:{{{partition}}}"
+
+    def removed(self, partition: int) -> str:
+        """String: when a view of the partition was removed for good: what was folded before is put nowhere."""
+        return f"{self.prefix}:removed:{{{partition}}}"
 
     def dead(self, source: Source) -> str:
         """Stream: the source's dead letters. In the source's slot, so that one script redrives them."""

@@ -32,13 +32,15 @@ class LogRemover:
         self._keys = keys
 
     async def owned(self, tenant: str, user_id: str) -> dict[str, int]:
-        """The topics that the log has events of which are the user's, with how many; the user's own among them."""
+        """The topics that the log has entries of which are the user's, with how many; the user's own among them.
+
+        What another hand wrote may have a topic that is none.
+        """
         found: dict[str, int] = {}
         own = Hidden([Tombstone(tenant, user_id, 2**53, frozenset())])
         for source in self._keys.sources():
             async for entry in self._entries(source):
-                if own.hides_entry(entry):
-                    name = entry.fields[b"topic"].decode(errors="replace")
+                if own.hides_entry(entry) and (name := _topic_name(entry)):
                     found[name] = found.get(name, 0) + 1
         return found
 
@@ -60,13 +62,12 @@ class LogRemover:
     async def later_topics(self, tombstone: Tombstone) -> set[Topic]:
         """The topics of a tombstone, the user's own among them, that have later events in the log."""
         ever, gone = Hidden([tombstone._replace(until=2**53)]), Hidden([tombstone])
-        found = set[Topic]()
+        names = set[str]()
         for source in self._keys.sources():
             async for entry in self._entries(source):
                 if ever.hides_entry(entry) and not gone.hides_entry(entry):
-                    found.add(Topic.parse(f"{tombstone.tenant}:{entry.fields[b'topic'].decode(errors='replace')}"))
-                    found.add(Topic(tombstone.tenant, "user", tombstone.user_id))
-        return found
+                    names.add(_topic_name(entry))
+        return tombstone._replace(topics=frozenset(names)).hidden_topics if names else set()
 
     async def remove(self, tombstone: Tombstone) -> Removed:
         """Remove what it hides."""
@@ -108,8 +109,7 @@ class LogRemover:
 
         The latter takes a look at every key of the Redis.
         """
-        names = {*tombstone.topics, f"user:{tombstone.user_id}"}
-        topics = {Topic.parse(f"{tombstone.tenant}:{name}") for name in names}
+        topics = tombstone.hidden_topics
         sources = {source.companion: source for source in self._keys.sources()}
         for topic in topics:
             for source in sources.values():
@@ -121,3 +121,8 @@ class LogRemover:
                 note = None if source is None else source.note_of(key)
                 if note is not None and note[0] in topics:
                     await self._redis.unlink(key)
+
+
+def _topic_name(entry: Entry) -> str:
+    """The name of the entry's topic; empty where it has none."""
+    return entry.fields.get(b"topic", b"").decode(errors="replace")

@@ -33,6 +33,12 @@ class Tombstone(NamedTuple):
         return Topic(self.tenant, "user", self.user_id).path
 
     @property
+    def hidden_topics(self) -> set[Topic]:
+        """Its topics, the user's own among them. What another hand wrote may be called what no topic is."""
+        named = (_topic_of(self.tenant, name) for name in (*self.topics, f"user:{self.user_id}"))
+        return {topic for topic in named if topic is not None}
+
+    @property
     def size(self) -> int:
         """How many names it has: it only grows."""
         return len(self.topics) + len(self.others)
@@ -95,6 +101,13 @@ class Hidden:
 
 
 NOBODY: Final = Hidden(())
+
+
+def _topic_of(tenant: str, name: str) -> Topic | None:
+    try:
+        return Topic.parse(f"{tenant}:{name}")
+    except ValueError:
+        return None
 
 
 class Tombstones:

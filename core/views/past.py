@@ -8,8 +8,9 @@ from typing import Final
 
 from core.log.archive.archive import SlowSearchError
 from core.log.archive.bases import Base
-from core.log.history import History
+from core.log.history import GivenUp, History
 from core.log.keys import Keys, partition_of
+from core.views.erased import left_of
 from core.views.folds import decode_state, evolve, initial
 from core.views.moments import (
     At,
@@ -85,9 +86,9 @@ class Past:
     async def _at(self, topic: Topic, at: At) -> ViewAt:
         live = await self._load(topic)
         cut = await self._cut(topic, live, at)
-        base, patience = await self._base_for(topic, at), Patience()
-        moment = _begin(topic, base)
-        async for record in self._since_begin(topic, live, base, cut.until):
+        given_up, patience = await self._given_up_before(topic, at), Patience()
+        moment = _begin(topic, given_up.base)
+        async for record in self._since_begin(topic, live, given_up, cut.until):
             patience.check()
             if moment.pos == cut.count:
                 break
@@ -113,10 +114,10 @@ class Past:
     async def _between(self, topic: Topic, since: At, upto: At) -> tuple[ViewAt, list[ViewAt]]:
         live = await self._load(topic)
         first, last = await self._cut(topic, live, since), await self._cut(topic, live, upto)
-        base, patience = await self._base_for(topic, since), Patience()
-        begin = _begin(topic, base)
+        given_up, patience = await self._given_up_before(topic, since), Patience()
+        begin = _begin(topic, given_up.base)
         later: list[Record] = []
-        async for record in self._since_begin(topic, live, base, last.until):
+        async for record in self._since_begin(topic, live, given_up, last.until):
             patience.check()
             count = begin.pos + len(later)
             is_later = last.has(record, count)
@@ -144,25 +145,30 @@ class Past:
         Raises:
             BeginningGoneError: the first of them are gone, and nobody knows what the view was then.
         """
-        base = await self._history.base_of(topic)
-        moment = _begin(topic, base)
-        async for record in self._since_begin(topic, await self._load(topic), base, until):
+        given_up = await self._given_up(topic)
+        moment = _begin(topic, given_up.base)
+        async for record in self._since_begin(topic, await self._load(topic), given_up, until):
             before, moment = moment, _after(moment, record)
             if moment is not before:
                 yield before, moment
 
-    async def _base_for(self, topic: Topic, at: At) -> Base | None:
-        """What the view was when the beginning of its history was given up.
+    async def _given_up(self, topic: Topic) -> GivenUp:
+        given_up = await self._history.given_up(topic)
+        return given_up._replace(base=left_of(given_up.base, await self._history.hidden()))
+
+    async def _given_up_before(self, topic: Topic, at: At) -> GivenUp:
+        """What of the history was given up.
 
         Raises:
-            BeginningGoneError: the moment is before that.
+            BeginningGoneError: the moment is in there.
         """
-        base = await self._history.base_of(topic)
+        given_up = await self._given_up(topic)
+        base = given_up.base
         if base is not None:
             newest = max([base.until - 1, *(one.milliseconds for one in base.heard.values())])
             if at.pos < base.pos if isinstance(at, AtPosition) else at.milliseconds < newest:
                 raise BeginningGoneError(f"the history of {topic.name} was given up before its event {base.pos + 1}")
-        return base
+        return given_up
 
     async def _load(self, topic: Topic) -> Stored | None:
         """The live view; None when there is none, or none that can be read."""
@@ -185,7 +191,7 @@ class Past:
         return Cut(heard=live.heard, later=beyond, cursor=Cursor(epoch_of(generation, live.first), at.pos))
 
     async def _since_begin(
-        self, topic: Topic, live: Stored | None, base: Base | None, until: int | None
+        self, topic: Topic, live: Stored | None, given_up: GivenUp, until: int | None
     ) -> AsyncGenerator[Record]:
         """The events of the topic.
 
@@ -194,8 +200,9 @@ class Past:
         """
         first = BEGINNING if live is None else first_event(live.first)
         gone = BeginningGoneError(f"the events with which {topic.name} began are not in the history any more")
+        base = given_up.base
         begun = base is not None
-        async for page in self._history.read_topic(topic, until=until):
+        async for page in self._history.read_topic(topic, given_up, until=until):
             if not begun and not await self._is_beginning(topic, page[0].stream_id, first):
                 raise gone
             begun = True

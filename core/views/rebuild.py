@@ -109,12 +109,14 @@ class FeedEnds(NamedTuple):
 class Live:
     """A view as it stands, of one moment.
 
+    ``removed``: when a view of the partition was removed for good, empty where none was of late.
     ``stored`` is None when there is a view that cannot be read. ``reached``: per source up to which event the view has
     taken in what is its own. ``settled`` is False while a commit stands whose checkpoint has not moved yet.
     """
 
     version: str
     generation: int
+    removed: str
     stored: Stored | None
     feed: FeedEnds
     reached: Mapping[str, StreamId]

@@ -17,6 +17,7 @@ from core.log.errors import UndecodableEntryError
 from core.log.history import History
 from core.log.keys import Keys
 from core.runtime.logs import get_logger
+from core.views.erased import left_of
 from core.views.rebuild import Fresh, heard_sources
 from core.views.replace import MovingViewError, ViewReplacer
 from pipai_contracts.ids import Topic
@@ -65,6 +66,7 @@ class Refolder:
 
     async def _refold(self, topic: Topic, history: History) -> int:
         live = await self._replacer.look(topic)
+        await history.hidden(fresh=True)  # behind the look: a view that an erasure removes after it is not put back
         fresh = await self._fold(topic, history, live.reached)
         async with self._replacer.replacing(topic) as replacement:
             for attempt in range(_TRIES):
@@ -73,14 +75,19 @@ class Refolder:
                     return fresh.pos
                 await asyncio.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # noqa: S311 - jitter
                 before, live = live, await self._replacer.look(topic)
-                await self._fold_on(fresh, history, before.reached, live.reached)
+                if live.removed == before.removed:
+                    await self._fold_on(fresh, history, before.reached, live.reached)
+                else:
+                    await history.hidden(fresh=True)
+                    fresh = await self._fold(topic, history, live.reached)
         raise MovingViewError(topic.path)
 
     async def _fold(self, topic: Topic, history: History, reached: Mapping[str, StreamId]) -> Fresh:
-        base = await history.base_of(topic)
+        given_up = await history.given_up(topic)
+        base = left_of(given_up.base, await history.hidden())
         length = self._feed_length
         fresh = Fresh(topic, length) if base is None else Fresh.on(base, length, self._keys.partitions)
-        async for page in history.read_topic(topic, skip_newer=True):
+        async for page in history.read_topic(topic, given_up, skip_newer=True):
             for record in page:
                 if record.stream_id <= reached.get(record.source, BEGINNING):
                     fresh.take(record)

@@ -11,6 +11,7 @@ from core.runtime.lua import load_script
 from core.views.folds import State, render
 from core.views.newest import CHANGE_FEED
 from core.views.store import CHANGES_LENGTH, ViewStore
+from core.views.user import UserState, named
 from pipai_contracts.ids import Topic
 from pipai_contracts.views import UserView
 
@@ -37,10 +38,13 @@ class ViewRemover:
         self._remove = load_script(redis, __file__, CHANGE_FEED, "remove.lua")
 
     async def owned(self, user: Topic) -> set[str]:
-        """The names of workflows and files whose views say that they are the user's: their events may be long gone."""
+        """The names of workflows and files that are the user's, as views say: their events may be long gone.
+
+        Those whose view says so, and those that the user's view tells of.
+        """
         found, page = set[str](), list[Topic]()
         async for topic in viewed_topics(self._redis, self._keys):
-            if topic.tenant == user.tenant and topic.kind != "user":
+            if topic == user or (topic.tenant == user.tenant and topic.kind != "user"):
                 page.append(topic)
             if len(page) == _PAGE:
                 found |= await self._owned_among(page, user)
@@ -48,8 +52,13 @@ class ViewRemover:
         return found | await self._owned_among(page, user)
 
     async def _owned_among(self, topics: Sequence[Topic], user: Topic) -> set[str]:
-        loaded = await self._store.load(topics)
-        return {topic.name for topic, stored in loaded.items() if owner_of(stored.state) == user.id}
+        found = set[str]()
+        for topic, stored in (await self._store.load(topics)).items():
+            if isinstance(stored.state, UserState):
+                found |= named(stored.state)
+            elif owner_of(stored.state) == user.id:
+                found.add(topic.name)
+        return found
 
     async def remove(self, topics: Collection[Topic]) -> Removed:
         """Remove these views, their feeds, and what change feeds have of them.
@@ -67,8 +76,8 @@ class ViewRemover:
         return Removed(views, entries, changes)
 
     async def _remove_one(self, topic: Topic, *, told: str | None = None) -> tuple[int, int, str]:
-        keys = self._keys
-        script_keys = [keys.changes(partition_of(topic, keys.partitions)), keys.view(topic), keys.feed(topic)]
+        keys, partition = self._keys, partition_of(topic, self._keys.partitions)
+        script_keys = [keys.changes(partition), keys.view(topic), keys.feed(topic), keys.removed(partition)]
         answer = await self._remove(keys=script_keys, args=[told or topic.path, CHANGES_LENGTH, int(told is not None)])
         was, had, said = cast("tuple[int, int, bytes]", answer)
         return was, had, said.decode()

@@ -58,7 +58,7 @@ class ViewReplacer:
         """
         for _ in range(_CURRENT_TRIES):
             try:
-                version, feed, checkpoints, generation = await self._look_around(topic)
+                version, feed, checkpoints, generation, removed = await self._look_around(topic)
             except ResponseError as error:
                 if "WRONGTYPE" not in str(error):
                     raise
@@ -72,10 +72,10 @@ class ViewReplacer:
             heard = {} if stored is None else {name: at for name, at in stored.heard.items() if name in names}
             reached = {source: max(at, heard.get(source, at)) for source, at in checkpoints.items()}
             reached |= {source: at for source, at in heard.items() if source not in reached}
-            return Live(version, generation, stored, feed, reached, settled=reached == checkpoints)
+            return Live(version, generation, removed, stored, feed, reached, settled=reached == checkpoints)
         raise MovingViewError(topic.path)
 
-    async def _look_around(self, topic: Topic) -> tuple[str, FeedEnds, dict[str, StreamId], int]:
+    async def _look_around(self, topic: Topic) -> tuple[str, FeedEnds, dict[str, StreamId], int, str]:
         partition = partition_of(topic, self._keys.partitions)
         feed = self._keys.feed(topic)
         sources = [source.name for source in heard_sources(self._keys, topic)]
@@ -83,17 +83,19 @@ class ViewReplacer:
             pipe.hget(self._keys.view(topic), "version")
             pipe.hmget(self._keys.checkpoint(partition), sources)
             pipe.get(self._keys.generation(partition))
+            pipe.get(self._keys.removed(partition))
             pipe.xlen(feed)
             pipe.xrange(feed, count=1)
             pipe.xrevrange(feed, count=1)
-            version, copies, generation, length, first, last = await pipe.execute()
+            version, copies, generation, removed, length, first, last = await pipe.execute()
         checkpoints: dict[str, StreamId] = {}
         for source, copy in zip(sources, cast("list[bytes | None]", copies), strict=True):
             with suppress(ValueError):  # one that was broken by hand says nothing; the projector begins anew there
                 if copy is not None:
                     checkpoints[source] = StreamId.parse(copy.partition(b" ")[2])
         ends = [StreamId.parse(rows[0][0]).milliseconds if rows else 0 for rows in (first, last)]
-        return (version or b"").decode(), FeedEnds(length, *ends), checkpoints, int(generation or 0)
+        at = FeedEnds(length, *ends)
+        return (version or b"").decode(), at, checkpoints, int(generation or 0), (removed or b"").decode()
 
     @asynccontextmanager
     async def replacing(self, topic: Topic) -> AsyncGenerator["Replacement"]:
@@ -137,7 +139,14 @@ class Replacement:
         await self._stage_feed(fresh)
         partition = partition_of(topic, keys.partitions)
         replaced = await self._replace(
-            keys=[keys.changes(partition), keys.generation(partition), keys.view(topic), keys.feed(topic), self._key],
+            keys=[
+                keys.changes(partition),
+                keys.generation(partition),
+                keys.view(topic),
+                keys.feed(topic),
+                self._key,
+                keys.removed(partition),
+            ],
             args=[
                 live.generation,
                 live.version,
@@ -149,6 +158,7 @@ class Replacement:
                 mark_first(fresh.first, self._name),
                 to_json({source: str(stream_id) for source, stream_id in fresh.heard.items()}),
                 encode_state(fresh.state),
+                live.removed,
             ],
         )
         if replaced:

@@ -23,6 +23,7 @@ from core.log.merge import merge_pages
 from core.log.reader import Continuity, LogReader, topics_named
 from core.log.tombstones import NOBODY
 from core.views.checkpoints import Checkpoints
+from core.views.erased import left_of
 from core.views.rebuild import Fresh, LogState, heard_sources
 from core.views.stored import FeedEntry
 from pipai_contracts.ids import Topic
@@ -220,9 +221,9 @@ class TopicFolds:
         self._until = await archive.bases.newest() or 0
         async for page in archive.bases.read(self._until):
             for base in page:
-                topic, began = base.topic, base.first.milliseconds
-                if self._wanted(topic) and not self._hidden.hides(topic.tenant, topic.name, None, began):
-                    self._folds[base.topic] = Fresh.on(base, self._feed_length, self._keys.partitions)
+                left = left_of(base, self._hidden) if self._wanted(base.topic) else None
+                if left is not None:
+                    self._folds[base.topic] = Fresh.on(left, self._feed_length, self._keys.partitions)
 
     async def _begin_behind(self, archive: Archive, checkpoints: Mapping[str, Checkpoint]) -> dict[str, StreamId]:
         """Have the log read from where the archive ends by now; returns up to where each source is to be folded.

@@ -5,6 +5,7 @@ partition, folded from that partition alone, and `render` merges the parts by st
 user with 100,000 workflows it knows the 100 active and 100 ended ones that spoke last.
 """
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from pydantic import Field
@@ -187,6 +188,36 @@ def _fold_notification(part: SourceState, event: Notification, record: Record) -
     )
     counts = part.counts.changed(notifications=part.counts.notifications + 1)
     return part.changed(notifications=(item, *part.notifications)[:MAX_LISTED], counts=counts)
+
+
+def named(state: UserState) -> set[str]:
+    """The names of the topics that the state tells of."""
+    return {_topic_name(source, key) for source, part in state.sources.items() for key in (*part.active, *part.ended)}
+
+
+def without(state: UserState, is_gone: Callable[[str, int], bool]) -> UserState:
+    """The state without topics, which are told by their name and when (ms) their last event was appended.
+
+    What was counted of them stays counted. It is the very same state when none is gone.
+    """
+    sources = {name: _part_without(name, part, is_gone) for name, part in state.sources.items()}
+    same = all(sources[name] is part for name, part in state.sources.items())
+    return state if same else state.changed(sources=sources)
+
+
+def _part_without(source: str, part: SourceState, is_gone: Callable[[str, int], bool]) -> SourceState:
+    gone = {
+        key for runs in (part.active, part.ended) for key, run in runs.items()
+        if is_gone(_topic_name(source, key), run.at[0])
+    }  # fmt: skip
+    if not gone:
+        return part
+    active, ended = ({key: run for key, run in runs.items() if key not in gone} for runs in (part.active, part.ended))
+    return part.changed(active=active, ended=ended)
+
+
+def _topic_name(source: str, key: str) -> str:
+    return f"workflow:{key}" if source.startswith("workflow:") else f"file:{key}"
 
 
 def render(state: UserState) -> UserView:

@@ -5,11 +5,13 @@ import json
 import random
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from shlex import quote
 from typing import Final
 
+from core.log.archive.archive import Archive
+from core.log.archive.bases import Base
 from core.log.archive.wanted import Wanted
 from core.log.audit import AuditLog
 from core.log.reader import LogReader
@@ -19,6 +21,7 @@ from core.runtime.redis import ask_holder
 from core.runtime.settings import Settings
 from core.runtime.storage import DOCUMENTS, Storage, StorageUrl, open_storage
 from core.views.checkpoints import Checkpoints
+from core.views.erased import topics_in
 from core.views.folds import decode_state
 from core.views.rebuild import differences
 from core.views.removal import ViewRemover, owner_of
@@ -26,6 +29,7 @@ from core.views.replace import MovingViewError, Replacement, ViewReplacer
 from core.views.store import ViewStore
 from core.views.topic_folds import TopicFolds
 from pipai_contracts.ids import DEFAULT_TENANT, Topic, check_id
+from services.admin.alone import alone
 from services.admin.archive import is_archived, require_own_archive
 from services.admin.command import DONE, FOUND, Command, Deployment, RefusedError
 from services.admin.progress import Progress
@@ -76,9 +80,9 @@ async def _erase(deployment: Deployment, chosen: Namespace) -> int:
     except ValueError as error:
         raise RefusedError(f"the user's {error}") from error
     await _require_archive(deployment)
-    owned = await _owned(deployment, user)
     words = f"erase user {plain(user.id)}"
     if chosen.confirm is None:
+        owned = await _owned(deployment, user)
         events = counted(sum(owned.values()), "event")
         sys.stdout.write(
             f"{events} of {counted(len(owned), 'topic')}; all events of these topics go, and what was made of them\n"
@@ -87,7 +91,9 @@ async def _erase(deployment: Deployment, chosen: Namespace) -> int:
         return DONE
     if chosen.confirm != words:
         raise RefusedError(f"--confirm has to be {quote(words)}; nothing was removed")
-    report = await _Erasure(deployment, user).carry_out(frozenset(owned))
+    async with alone(deployment.redis, deployment.keys, "erase"):  # what is being rebuilt would be put back
+        owned = await _owned(deployment, user)
+        report = await Erasure(deployment, user).carry_out(frozenset(owned))
     _tell(report, as_json=chosen.json)
     return DONE if report.done else FOUND
 
@@ -104,7 +110,10 @@ async def _require_archive(deployment: Deployment) -> None:
 
 
 async def _owned(deployment: Deployment, user: Topic) -> dict[str, int]:
-    """The user's topics with how many of their events name the user."""
+    """The user's topics with how many of their events name the user.
+
+    Of events that were given up views and bases tell: that of the user and those of the topics.
+    """
     found = await LogRemover(deployment.redis, deployment.keys).owned(user.tenant, user.id)
     for name in await _view_remover(deployment).owned(user):
         found.setdefault(name, 0)
@@ -113,11 +122,20 @@ async def _owned(deployment: Deployment, user: Topic) -> dict[str, int]:
         return found
     for name, count in (await archive.owned(user.tenant, user.id)).items():
         found[name] = max(count, found.get(name, 0))
+    async for base in _bases(archive, user.tenant):
+        names = topics_in(base) if base.topic == user else set[str]()
+        if owner_of(decode_state(base.topic.kind, base.state)) == user.id:
+            names.add(base.topic.name)
+        for name in names:
+            found.setdefault(name, 0)
+    return found
+
+
+async def _bases(archive: Archive, tenant: str) -> AsyncGenerator[Base]:
     async for page in archive.bases.read(await archive.bases.newest() or 0):
         for base in page:
-            if base.topic.tenant == user.tenant and owner_of(decode_state(base.topic.kind, base.state)) == user.id:
-                found.setdefault(base.topic.name, 0)
-    return found
+            if base.topic.tenant == tenant:
+                yield base
 
 
 def _view_remover(deployment: Deployment) -> ViewRemover:
@@ -126,7 +144,7 @@ def _view_remover(deployment: Deployment) -> ViewRemover:
     return ViewRemover(redis, keys, store)
 
 
-class _Erasure:
+class Erasure:
     """One run. What was begun goes on with the next."""
 
     def __init__(self, deployment: Deployment, user: Topic) -> None:
@@ -178,6 +196,9 @@ class _Erasure:
         archive, found = self._deployment.archive, await self._log.other_owners(tombstone)
         if archive is not None:
             found |= await archive.owners(user.tenant, {*topics, user.name})
+            async for base in _bases(archive, user.tenant):
+                if base.topic.kind == "user" and not topics.isdisjoint(topics_in(base)):
+                    found.add(base.topic.id)
         return tombstone._replace(others=frozenset(found - {user.id}))
 
     async def _is_projected(self, tombstone: Tombstone) -> bool:
@@ -189,9 +210,7 @@ class _Erasure:
         return True
 
     async def _remove_views(self, tombstone: Tombstone) -> None:
-        names = {*tombstone.topics, self._user.name}
-        topics = [Topic.parse(f"{self._user.tenant}:{name}") for name in sorted(names)]
-        removed = await self._views.remove(topics)
+        removed = await self._views.remove(sorted(tombstone.hidden_topics))
         self._report.views, self._report.feed_entries, self._report.changes = removed
         await self._views.remove(tombstone.made_anew)
         await self._fold_again(await self._log.later_topics(tombstone) | tombstone.made_anew, tombstone)

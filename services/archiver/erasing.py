@@ -19,8 +19,9 @@ from core.log.archive.store import SegmentStore
 from core.log.checkpoint import NOTHING
 from core.log.keys import SOURCES, Keys
 from core.log.read import read_entries
-from core.log.tombstones import Tombstone, Tombstones
+from core.log.tombstones import Hidden, Tombstone, Tombstones
 from core.runtime.logs import get_logger
+from core.views.erased import left_of
 from pipai_contracts.record import StreamId
 
 FOLDER: Final = "tombstones"
@@ -84,7 +85,8 @@ class Eraser:
                 if not await at_work():
                     return
                 removed += await self._erase_from(segments[start : start + _AT_ONCE], tombstone)
-        await self._bases.erase(tombstone)
+        hidden = Hidden([tombstone])
+        await self._bases.change(lambda base: left_of(base, hidden))
         await self._tombstones.settle(tombstone, removed)
         log.info("a user was erased from the archive", events=removed, topics=len(tombstone.topics))
 

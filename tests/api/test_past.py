@@ -324,9 +324,9 @@ async def test_a_topic_nobody_published_to_is_looked_for_once(
     found: list[Topic] = []
     read = History.read_topic
 
-    def counted(history: History, topic: Topic, **more: Any) -> Any:
+    def counted(history: History, topic: Topic, *more: Any, **still: Any) -> Any:
         found.append(topic)
-        return read(history, topic, **more)
+        return read(history, topic, *more, **still)
 
     monkeypatch.setattr(History, "read_topic", counted)
     answers = await asyncio.gather(*(archived.client.get("/views/workflow/none") for _ in range(20)))

@@ -15,6 +15,7 @@ from core.log.archive.parquet import SegmentFileError
 from core.log.archive.segment import Segment, day_of
 from core.log.archive.wanted import Wanted
 from core.log.checkpoint import NOTHING
+from core.log.history import GivenUp
 from core.log.keys import SOURCES
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import StreamId
@@ -161,7 +162,7 @@ async def test_a_clock_that_jumps_ahead_and_back_changes_no_order(archived: Arch
         await wait_until(lambda: not archived.spool.segments())
     await deployment.redis.xtrim(deployment.source().key, maxlen=0, approximate=False)
     topic = Topic("default", "workflow", "w")
-    read = [str(record.stream_id) async for page in archived.history.read_topic(topic) for record in page]
+    read = [str(record.stream_id) async for page in archived.history.read_topic(topic, GivenUp()) for record in page]
     assert read == ids
     assert StreamId.parse(read[20]) > jump
     store = archived.settings.open_store()

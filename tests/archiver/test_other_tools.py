@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from core.log.history import GivenUp
 from pipai_contracts.ids import Topic
 from tests.archiver.conftest import Archived
 from tests.conftest import wait_until
@@ -58,7 +59,7 @@ async def test_a_topics_events_are_read_in_order_each_once(archived: Archived, t
     copy.write_bytes(segment.read_bytes())
     published = [
         (record.envelope.event.type, record.envelope.event.model_dump(mode="json", exclude={"type"}, exclude_none=True))
-        async for page in archived.history.without_archive.read_topic(Topic("default", "workflow", "w1"))
+        async for page in archived.history.without_archive.read_topic(Topic("default", "workflow", "w1"), GivenUp())
         for record in page
     ]
     assert len(published) == 15

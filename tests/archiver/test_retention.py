@@ -14,6 +14,7 @@ from core.log.archive.segment import Segment, day_of
 from core.log.archive.spool import Spool
 from core.log.archive.spooled import Spooled
 from core.log.archive.store import StoreAwayError
+from core.log.history import GivenUp, History
 from core.log.keys import SOURCES
 from core.log.read import entries_of
 from core.views.moments import AtPosition, AtTime, BeginningGoneError, NothingYetError
@@ -162,8 +163,8 @@ async def test_what_neither_lives_nor_goes_on_is_gone(two_ages: Archived) -> Non
     await lose_views(two_ages)
     await give_up_old(two_ages)
     history = two_ages.history
-    assert await history.base_of(Topic("default", "workflow", "only old")) is None
-    assert await history.base_of(Topic("default", "workflow", "id 1")) is not None
+    assert (await history.given_up(Topic("default", "workflow", "only old"))).base is None
+    assert (await history.given_up(Topic("default", "workflow", "id 1"))).base is not None
 
 
 async def test_the_past_is_shown_from_there_on_and_not_before(two_ages: Archived) -> None:
@@ -172,7 +173,7 @@ async def test_the_past_is_shown_from_there_on_and_not_before(two_ages: Archived
     last = (await past.at(topic, AtTime(2**45))).pos
     before = [(await past.at(topic, AtPosition(pos))).state for pos in range(1, last + 1)]
     await give_up_old(two_ages)
-    base = await two_ages.history.base_of(topic)
+    base = (await two_ages.history.given_up(topic)).base
     assert base is not None
     assert 0 < base.pos < last
     after = [(await past.at(topic, AtPosition(pos))).state for pos in range(base.pos, last + 1)]
@@ -220,12 +221,36 @@ async def test_a_reader_who_began_before_is_told_when_what_it_reads_goes(
     two_ages: Archived, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.log.history._PAGE", 2)
-    reading = two_ages.history.read_topic(Topic("default", "workflow", "id 1"))
+    reading = two_ages.history.read_topic(Topic("default", "workflow", "id 1"), GivenUp())
     await anext(reading)
     await give_up_old(two_ages)
     with pytest.raises(StoreAwayError):
         async for _ in reading:
             pass
+
+
+async def test_a_view_is_not_folded_on_from_one_beginning_with_the_events_behind_another(
+    two_ages: Archived, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The archiver gives days up between the question for what a view was then and that for what came later."""
+    topic, deployment = Topic("default", "workflow", "id 1"), two_ages.deployment
+    before = (await deployment.store.load([topic]))[topic].pos
+    await deployment.redis.unlink(deployment.keys.view(topic), deployment.keys.feed(topic))
+    given_up = History.given_up
+    monkeypatch.setattr("services.archiver.retention.NOTICED_SECONDS", 300)
+
+    async def asked(history: History, topic: Topic) -> GivenUp:
+        answer = await given_up(history, topic)
+        await give_up_old(two_ages)
+        return answer
+
+    refolder = Refolder(deployment.redis, deployment.keys, two_ages.history, feed_length=1000, ttl=600)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(History, "given_up", asked)
+        with pytest.raises(StoreAwayError):
+            await refolder.refold([topic], whole=True)
+    await refolder.refold([topic], whole=True)
+    assert (await deployment.store.load([topic]))[topic].pos == before
 
 
 async def test_what_is_not_in_the_archive_yet_keeps_its_day(any_archived: Archived) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -12,7 +12,6 @@ from core.log.archive.parquet import Parquet
 from core.log.archive.segment import stream_of
 from core.log.archive.store import SegmentStore
 from core.log.keys import Keys, partition_of
-from core.log.tombstones import Tombstone
 from pipai_contracts.ids import Topic
 from pipai_contracts.record import BEGINNING, Record, StreamId
 
@@ -31,6 +30,7 @@ _COLUMNS: Final = {
     "latest": "VARCHAR",
 }
 _NAMES: Final = ", ".join(f'"{name}"' for name in _COLUMNS)
+_ALL: Final = f"SELECT {_NAMES} FROM read_parquet(?, hive_partitioning = false)"  # noqa: S608 - of constants
 
 
 class Base(NamedTuple):
@@ -121,19 +121,14 @@ class Bases:
             return 0
         return await asyncio.to_thread(self._count, "true", [files])
 
-    async def erase(self, tombstone: Tombstone) -> None:
-        """Leave out what the topics were that a tombstone hides or has made anew, in every set there is."""
-        topics = [*tombstone.topics, f"user:{tombstone.user_id}", *(topic.name for topic in tombstone.made_anew)]
-        hidden = "tenant = ? AND topic IN (SELECT unnest(?::VARCHAR[]))"
+    async def change(self, left: Callable[[Base], Base | None]) -> None:
+        """Have every set say what is left of its bases: the same, another one, or None to leave it out."""
         for name in await self._store.names(FOLDER):
-            if not _FORM.fullmatch(name):
-                continue
-            given: list[Any] = [[str(await self._store.fetch(name))], tombstone.tenant, topics]
-            if await asyncio.to_thread(self._count, hidden, given):
-                file = self._folder / "erased.parquet"
-                rest = f"SELECT {_NAMES} FROM read_parquet(?) WHERE NOT ({hidden})"  # noqa: S608 - of constants
-                await asyncio.to_thread(self._parquet.copy, rest, given, "tenant, topic", file)
-                await self._store.put(file, name)
+            if _FORM.fullmatch(name):
+                file = await self._store.fetch(name)
+                changed = await asyncio.to_thread(self._changed, file, left)
+                if changed is not None:
+                    await self._store.put(changed, name)
 
     async def drop_older(self, until: int) -> None:
         """Remove the sets before this one, and what a crash left of them."""
@@ -145,10 +140,19 @@ class Bases:
         files = await self._files(until)
         if not files:
             return
-        question = f"SELECT {_NAMES} FROM read_parquet(?, hive_partitioning = false) {where}"  # noqa: S608 - of constants
-        pages = self._parquet.ask(question, [files, *values])
+        pages = self._parquet.ask(f"{_ALL} {where}", [files, *values])
         while (rows := await asyncio.to_thread(next, pages, None)) is not None:
             yield [_base(row) for row in rows]
+
+    def _changed(self, file: Path, left: Callable[[Base], Base | None]) -> Path | None:
+        """A file with what is left of the bases in this one; None when that is all of them as they are."""
+        bases = [_base(row) for rows in self._parquet.ask(_ALL, [[str(file)]]) for row in rows]
+        rest = [left(base) for base in bases]
+        if all(one is base for one, base in zip(rest, bases, strict=True)):
+            return None
+        target = self._folder / "changed.parquet"
+        self._write([base for base in rest if base is not None], target)
+        return target
 
     def _count(self, where: str, values: Sequence[Any]) -> int:
         question = f"SELECT count(*) FROM read_parquet(?) WHERE {where}"  # noqa: S608 - of constants
@@ -174,7 +178,7 @@ class Bases:
             )
             for base in bases
         ]
-        values = [list(column) for column in zip(*rows, strict=True)]
+        values = [[row[number] for row in rows] for number in range(len(_COLUMNS))]
         self._parquet.copy(f"SELECT {asked}", values, "tenant, topic", file)
 
 

@@ -35,9 +35,11 @@ COLUMNS: Final = {
     "extra": "VARCHAR",
     "parked": "BOOLEAN",
 }
-"""Columns of a segment with their types; the stream is in the name of its folder. ``extra`` has further fields of the
-entry, and of one that is not as append writes it all of them, as JSON pairs with a character for each byte; ``v`` is
-null then. ``parked``: it was among the dead letters when it was archived, so it is in no view."""
+"""Columns of a segment with their types; the stream is in the name of its folder.
+
+``extra`` has further fields of the entry, and of one that is not as append writes it all of them, as JSON pairs with a
+character for each byte; ``v`` is null then, and the other columns say what it is about. ``parked``: it was among the
+dead letters when it was archived, so it is in no view."""
 
 _FIELDS: Final = (b"id", b"type", b"v", b"tenant", b"topic", b"offset", b"user", b"run", b"time", b"data")
 """Fields of an entry as append writes it, in its order."""
@@ -124,12 +126,13 @@ def _take_first(fields: dict[bytes, bytes], name: bytes) -> str | None:
 
 def _row_of_anything(logged: Logged) -> Row:
     entry = logged.entry
-    tenant, topic, kind = (
-        entry.fields.get(name, b"").decode(errors="replace") or None for name in (b"tenant", b"topic", b"type")
+    event_id, kind, tenant, topic, user, correlation = (
+        entry.fields.get(name, b"").decode(errors="replace") or None
+        for name in (b"id", b"type", b"tenant", b"topic", b"user", b"correlation")
     )
     return Row(
-        logged.source.stream, *entry.stream_id, entry.offset, None, kind, None, tenant, topic, None, None, None, None,
-        None, None, _pairs(entry.fields), logged.parked,
+        logged.source.stream, *entry.stream_id, entry.offset, event_id, kind, None, tenant, topic, user, None, None,
+        None, correlation, None, _pairs(entry.fields), logged.parked,
     )  # fmt: skip
 
 
